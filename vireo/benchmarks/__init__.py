@@ -1,0 +1,15 @@
+"""Benchmarks, one file each. The file name is the key: `module: videomme` is `vireo/benchmarks/videomme.py`."""
+
+import importlib
+from pathlib import Path
+from types import ModuleType
+
+from vireo.errors import unknown
+
+
+def module(name: str) -> ModuleType:
+    """Import `vireo/benchmarks/<name>.py`; VireoError lists near names when there is no such file."""
+    known = [p.stem for p in Path(__file__).parent.glob("*.py") if not p.stem.startswith("_")]
+    if name not in known:
+        raise unknown("benchmark module", name, known)
+    return importlib.import_module(f"vireo.benchmarks.{name}")

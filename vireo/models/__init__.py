@@ -1,0 +1,59 @@
+"""Model families, one file each. The file name is the key: `family: viclip` is `vireo/models/viclip.py`.
+
+A family file has `build(arch) -> nn.Module` with the authors' parameter names and
+`load(cfg, weights, device, dtype) -> Model`, which fulfils one or more of the protocols below.
+`weights=None` asks for the family's own seeded initialisation (`cfg["seed"]`, default 0).
+"""
+
+import importlib
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+
+from vireo.errors import unknown
+
+if TYPE_CHECKING:
+    import numpy as np
+    from torch import Tensor
+
+
+@runtime_checkable
+class DualEncoder(Protocol):
+    """Video and text in one space (Video-MME, zero-shot recognition, retrieval)."""
+
+    logit_scale: float
+
+    def transform(self, frames: "np.ndarray", view: dict[str, Any]) -> "Tensor":
+        """uint8 RGB [T,H,W,3] -> float32 [T,3,H',W']; runs in loader workers."""
+        ...
+
+    def embed_video(self, clips: "Tensor") -> "Tensor":
+        """[B,T,3,H,W] -> [B,D], L2-normalised float32."""
+        ...
+
+    def embed_text(self, texts: list[str]) -> "Tensor":
+        """N strings -> [N,D], L2-normalised float32."""
+        ...
+
+
+@runtime_checkable
+class Classifier(Protocol):
+    """Logits over named classes, or one regression value (K400, SSv2, Breakfast, COIN, LVU)."""
+
+    labels: list[str] | None
+
+    def transform(self, frames: "np.ndarray", view: dict[str, Any]) -> "Tensor":
+        """uint8 RGB [T,H,W,3] -> float32 [T,3,H',W']; runs in loader workers."""
+        ...
+
+    def classify(self, clips: "Tensor") -> "Tensor":
+        """[B,T,3,H,W] -> [B,K] float32 logits; K = 1 for regression."""
+        ...
+
+
+def family(name: str) -> ModuleType:
+    """Import `vireo/models/<name>.py`; VireoError lists near names when there is no such file."""
+    known = [p.stem for p in Path(__file__).parent.glob("*.py") if not p.stem.startswith("_")]
+    if name not in known:
+        raise unknown("model family", name, known)
+    return importlib.import_module(f"vireo.models.{name}")

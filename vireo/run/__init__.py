@@ -1,0 +1,1 @@
+"""What happens around a model: files, journal, devices, inference, statistics, provenance."""

@@ -1,0 +1,90 @@
+"""Writing files so that nothing half-written ever stands under its final name."""
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from vireo.errors import VireoError
+
+
+@contextmanager
+def atomic(path: str | Path, suffix: str = "") -> Iterator[Path]:
+    """Yield a temporary path beside `path`; rename it over `path` if the block succeeds.
+
+    Two copies of one job may run at once (a killed launcher leaves orphans), so the temporary name
+    is unique per process. Raises VireoError naming the file when the disk is full or not writable.
+    """
+    path = Path(path)
+    tmp: Path | None = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        fd, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=suffix or ".tmp", dir=path.parent)
+        os.close(fd)
+        tmp = Path(name)
+        yield tmp
+        with open(tmp, "rb") as handle:
+            os.fsync(handle.fileno())
+        os.chmod(tmp, 0o666 & ~_umask())
+        os.replace(tmp, path)
+    except OSError as error:
+        if error.filename is None or str(path.parent) in str(error.filename):
+            raise VireoError(f"cannot write {path}: {error.strerror or error}") from error
+        raise
+    finally:
+        if tmp is not None:
+            tmp.unlink(missing_ok=True)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Write text atomically as UTF-8."""
+    with atomic(path) as tmp:
+        tmp.write_text(text, encoding="utf-8")
+
+
+def write_json(path: str | Path, value: Any, indent: int | None = 2) -> None:
+    """Write JSON atomically; NaN and infinities are refused because other readers cannot parse them."""
+    write_text(path, json.dumps(value, indent=indent, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def read_json(path: str | Path, what: str = "JSON file") -> Any:
+    """Read JSON; VireoError names the file and the place of a syntax error."""
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise VireoError(f"{what} not found: {path}") from error
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise VireoError(f"{what} {path} is not valid JSON: {error}") from error
+
+
+def sha256(path: str | Path) -> str:
+    """Hex digest of a file's content."""
+    with open(path, "rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+def digest(value: Any, length: int = 16) -> str:
+    """Short stable hash of a JSON-like value (key order does not matter)."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:length]
+
+
+def inside(root: str | Path, name: str) -> Path:
+    """`root / name`, refusing any outside name that would leave `root` (data ids, archive members)."""
+    root = Path(root)
+    if not name or "\0" in name:
+        raise VireoError(f"refusing the file name {name!r} (empty or with a NUL byte)")
+    target = Path(os.path.normpath(root / name))
+    if os.path.isabs(name) or not target.is_relative_to(os.path.normpath(root)):
+        raise VireoError(f"refusing the file name {name!r}: it leaves {root}")
+    return target
