@@ -24,7 +24,11 @@ def setup(log_file: str | Path | None = None) -> None:
         Path(log_file).parent.mkdir(parents=True, exist_ok=True)
         handlers.append(logging.FileHandler(log_file, mode="w", encoding="utf-8"))
     logging.basicConfig(
-        level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", handlers=handlers, force=True
+        level=logging.INFO,
+        format="%(asctime)s %(message)s",
+        datefmt="%H:%M:%S",
+        handlers=handlers,
+        force=True,
     )
     for noisy in ("matplotlib", "PIL", "httpx", "urllib3", "libav"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
@@ -62,10 +66,16 @@ def run(main: Callable[[], int | None]) -> None:
 class Progress:
     """A bar on a terminal; elsewhere one log line per 30 s with count, rate and time left."""
 
-    def __init__(self, total: int | None, what: str, unit: str = "item", every: float = 30.0) -> None:
+    def __init__(
+        self, total: int | None, what: str, unit: str = "item", every: float = 30.0
+    ) -> None:
         self.total, self.what, self.unit, self.every = total, what, unit, every
         self.count, self.start, self.last = 0, time.monotonic(), time.monotonic()
-        self.bar = tqdm(total=total, desc=what, unit=unit, file=sys.stderr) if sys.stderr.isatty() else None
+        self.bar = (
+            tqdm(total=total, desc=what, unit=unit, file=sys.stderr)
+            if sys.stderr.isatty()
+            else None
+        )
 
     def update(self, n: int = 1, note: str = "") -> None:
         """Count `n` more done; `note` is shown beside the rate."""
@@ -99,7 +109,9 @@ class Progress:
         self.close()
 
 
-def progress(items: Iterable[T], what: str, total: int | None = None, unit: str = "item") -> Iterator[T]:
+def progress(
+    items: Iterable[T], what: str, total: int | None = None, unit: str = "item"
+) -> Iterator[T]:
     """Iterate with a `Progress`."""
     if total is None and hasattr(items, "__len__"):
         total = len(items)  # type: ignore[arg-type]

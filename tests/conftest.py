@@ -1,0 +1,54 @@
+"""Shared fixtures: one thread for torch, quiet logs, a skip with a reason where a part is absent."""
+
+import os
+import shutil
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+import pytest
+
+# In .ci/run a missing part is a failure, not a skip (GPU excepted).
+STRICT = os.environ.get("VIREO_CI") == "1"
+
+
+def _missing(marker: str) -> str | None:
+    if marker == "gpu":
+        import torch
+
+        return None if torch.cuda.is_available() else "no CUDA device"
+    if marker == "java":
+        return None if shutil.which("java") else "java is not on PATH"
+    if marker == "slurm":
+        return None if shutil.which("sbatch") else "sbatch is not on PATH (Debian: slurm-wlm)"
+    if marker == "browser":
+        found = shutil.which("chromium") or shutil.which("google-chrome")
+        return None if found else "no chromium on PATH (Debian: chromium)"
+    return None
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Skip marked tests whose part is absent; slow and faults run only when asked for by -m."""
+    asked = config.getoption("-m") or ""
+    reasons: dict[str, str | None] = {}
+    for item in items:
+        for marker in ("gpu", "java", "slurm", "browser"):
+            if item.get_closest_marker(marker) is None:
+                continue
+            if marker not in reasons:
+                reasons[marker] = _missing(marker)
+            reason = reasons[marker]
+            if reason and not (STRICT and marker != "gpu"):
+                item.add_marker(pytest.mark.skip(reason=reason))
+        for marker in ("slow", "faults", "slurm"):
+            if item.get_closest_marker(marker) and marker not in asked:
+                item.add_marker(pytest.mark.skip(reason=f"{marker}: run with -m {marker}"))
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _one_torch_thread() -> None:
+    """Spin-waiting threads of several processes on few cores cost more than they bring."""
+    import sys
+
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(1)
