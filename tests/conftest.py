@@ -1,4 +1,4 @@
-"""Shared fixtures: one thread for torch, quiet logs, a skip with a reason where a part is absent."""
+"""Shared settings: one thread for torch, a skip with its reason where a part is absent."""
 
 import os
 import shutil

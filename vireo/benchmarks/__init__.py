@@ -1,4 +1,4 @@
-"""Benchmarks, one file each. The file name is the key: `module: videomme` is `vireo/benchmarks/videomme.py`."""
+"""Benchmarks, one file each; `module: videomme` in the config is `vireo/benchmarks/videomme.py`."""
 
 import importlib
 from pathlib import Path
@@ -8,7 +8,7 @@ from vireo.errors import unknown
 
 
 def module(name: str) -> ModuleType:
-    """Import `vireo/benchmarks/<name>.py`; VireoError lists near names when there is no such file."""
+    """Import `vireo/benchmarks/<name>.py`; VireoError lists near names."""
     known = [p.stem for p in Path(__file__).parent.glob("*.py") if not p.stem.startswith("_")]
     if name not in known:
         raise unknown("benchmark module", name, known)

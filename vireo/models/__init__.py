@@ -1,4 +1,4 @@
-"""Model families, one file each. The file name is the key: `family: viclip` is `vireo/models/viclip.py`.
+"""Model families, one file each; `family: viclip` in the config is `vireo/models/viclip.py`.
 
 A family file has `build(arch) -> nn.Module` with the authors' parameter names and
 `load(cfg, weights, device, dtype) -> Model`, which fulfils one or more of the protocols below.
