@@ -95,7 +95,8 @@ class Progress:
             seconds = int((self.total - self.count) / rate)
             left = f", {seconds // 3600:d}:{seconds // 60 % 60:02d}:{seconds % 60:02d} left"
         total = f"/{self.total}" if self.total else ""
-        return f"{self.what}: {self.count}{total} {self.unit}, {rate:.2f}/s{left}{' ' + note if note else ''}"
+        note = f" {note}" if note else ""
+        return f"{self.what}: {self.count}{total} {self.unit}, {rate:.2f}/s{left}{note}"
 
     def close(self) -> None:
         """Finish the bar."""

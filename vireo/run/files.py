@@ -55,7 +55,7 @@ def write_text(path: str | Path, text: str) -> None:
 
 
 def write_json(path: str | Path, value: Any, indent: int | None = 2) -> None:
-    """Write JSON atomically; NaN and infinities are refused because other readers cannot parse them."""
+    """Write JSON atomically; NaN and infinities are refused (other readers cannot parse them)."""
     write_text(path, json.dumps(value, indent=indent, ensure_ascii=False, allow_nan=False) + "\n")
 
 
@@ -82,7 +82,7 @@ def digest(value: Any, length: int = 16) -> str:
 
 
 def inside(root: str | Path, name: str) -> Path:
-    """`root / name`, refusing any outside name that would leave `root` (data ids, archive members)."""
+    """`root / name`, refusing any name from outside that would leave `root` (ids, members)."""
     root = Path(root)
     if not name or "\0" in name:
         raise VireoError(f"refusing the file name {name!r} (empty or with a NUL byte)")
