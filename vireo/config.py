@@ -1,4 +1,4 @@
-"""The configuration: config/*.yaml merged with the user's files, checked against config/schema.yaml.
+"""The configuration: config/*.yaml merged with the user's files, checked by config/schema.yaml.
 
 Everything is refused that the schema does not name, with the nearest known key in the message;
 duplicate keys are refused because YAML would silently keep the last one.
