@@ -1,0 +1,47 @@
+# The checked configuration, and what every shell command begins with.
+import os
+import shlex
+import sys
+
+sys.path.insert(0, workflow.basedir)
+
+from vireo import config as cfg  # noqa: E402
+from vireo.errors import VireoError  # noqa: E402
+from vireo.run.plan import Plan  # noqa: E402
+
+# The --configfile files are read again by our loader, which refuses duplicate keys; what
+# Snakemake itself merged (with --config) comes on top.
+os.environ.pop("VIREO_CONFIG", None)
+try:
+    config = cfg.load(workflow.config_settings.configfiles or [], dict(config))
+    RESOLVED = cfg.write_resolved(config)
+except VireoError as error:
+    raise WorkflowError(str(error)) from None
+
+plan = Plan(config, workflow.basedir)
+
+# Jobs run the launcher's Python unless a conda, module or container environment brings its own;
+# PYTHONPATH makes `import vireo` work from any working directory.
+LAUNCHER = shlex.quote(str(Path(sys.executable).parent))
+shell.prefix(
+    "set -euo pipefail; "
+    f"export VIREO_HOME={shlex.quote(str(workflow.basedir))} "
+    f"PYTHONPATH={shlex.quote(str(workflow.basedir))} "
+    f"VIREO_CONFIG={shlex.quote(str(RESOLVED))}; "
+    + (
+        ""
+        if workflow.deployment_settings.deployment_method
+        else f"export PATH={LAUNCHER}:$PATH; "
+    )
+)
+
+
+wildcard_constraints:
+    artifact=r"[^/]+",
+    benchmark=r"[^/]+",
+    model=r"[^/]+",
+    recipe=r"[^/]+",
+    run=r"[^/]+",
+    split=r"[^/]+",
+    shard=r"\d+-of-\d+",
+    control=r"[a-z_]+",

@@ -1,0 +1,41 @@
+# Frames and weights -> predictions, one job per model, split and shard.
+
+
+rule infer:
+    input:
+        unpack(plan.infer_input),
+    output:
+        "cache/shards/{model}/{benchmark}/{split}/{shard}.parquet",
+    log:
+        "logs/infer/{model}/{benchmark}/{split}/{shard}.log",
+    benchmark:
+        "logs/infer/{model}/{benchmark}/{split}/{shard}.tsv"
+    conda:
+        "../envs/torch.yaml"
+    threads: 8
+    resources:
+        mem_mb=plan.mem_mb,
+        runtime=12 * 60,
+        gpu=plan.gpus,
+    params:
+        key=plan.predictions_key,
+        weights=lambda wildcards, input: input.get("weights", "none"),
+        control="",
+    shell:
+        'python "$VIREO_HOME/scripts/infer.py" {wildcards.model:q}'
+        " {wildcards.benchmark:q} --split {wildcards.split:q} --shard {wildcards.shard}"
+        " --items {input.entries:q} --videos {input.videos:q} --weights {params.weights:q}"
+        " --out {output:q} {params.control} --threads {threads} --log {log:q}"
+
+
+use rule infer as infer_control with:
+    output:
+        "cache/shards/{model}/{benchmark}/{split}/{shard}.{control}.parquet",
+    log:
+        "logs/infer/{model}/{benchmark}/{split}/{shard}.{control}.log",
+    benchmark:
+        "logs/infer/{model}/{benchmark}/{split}/{shard}.{control}.tsv"
+    params:
+        key=plan.predictions_key,
+        weights=lambda wildcards, input: input.get("weights", "none"),
+        control=lambda wildcards: f"--control {wildcards.control}",

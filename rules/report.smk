@@ -1,0 +1,27 @@
+# Results -> one page for people.
+
+
+rule report:
+    input:
+        plan.wanted_results(),
+    output:
+        report(
+            "results/report.html",
+            category="Report",
+            labels={"file": "all results on one page"},
+            caption="../report/report.rst",
+        ),
+    log:
+        "logs/report.log",
+    benchmark:
+        "logs/report.tsv"
+    conda:
+        "../envs/base.yaml"
+    resources:
+        mem_mb=2000,
+        runtime=30,
+    params:
+        others=plan.other_results,
+    shell:
+        'python "$VIREO_HOME/scripts/report.py" {input:q} {params.others:q}'
+        " --out {output:q} --log {log:q}"

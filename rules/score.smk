@@ -1,0 +1,33 @@
+# Predictions -> a result with intervals, bounds, verdict and provenance. Never infers.
+
+
+rule score:
+    input:
+        unpack(plan.score_input),
+    output:
+        json=report(
+            "results/{model}/{run}.json",
+            category="Results",
+            subcategory="{run}",
+            labels={"model": "{model}", "file": "scores"},
+            caption="../report/result.rst",
+        ),
+        predictions="results/{model}/{run}/predictions.parquet",
+    log:
+        "logs/score/{model}/{run}.log",
+    benchmark:
+        "logs/score/{model}/{run}.tsv"
+    conda:
+        "../envs/base.yaml"
+    resources:
+        mem_mb=4000,
+        runtime=60,
+    params:
+        key=plan.score_key,
+        controls=plan.control_arguments,
+        weights=lambda wildcards, input: input.get("weights", "none"),
+    shell:
+        'python "$VIREO_HOME/scripts/score.py" {wildcards.model:q} {wildcards.run:q}'
+        " --items {input.entries:q} --videos {input.videos:q} --predictions {input.predictions:q}"
+        " --controls {params.controls:q} --weights {params.weights:q}"
+        " --out {output.json:q} --log {log:q}"

@@ -1,0 +1,22 @@
+# The toy world: the same kinds of files as the real data, made here in under a minute.
+
+
+rule toy:
+    output:
+        "data/receipts/{artifact}.json",
+    log:
+        "logs/toy/{artifact}.log",
+    benchmark:
+        "logs/toy/{artifact}.tsv"
+    wildcard_constraints:
+        artifact=r"toy_[^/]+",
+    conda:
+        "../envs/base.yaml"
+    resources:
+        mem_mb=1000,
+        runtime=30,
+    params:
+        version=1,
+    shell:
+        'python "$VIREO_HOME/scripts/toy.py" {wildcards.artifact:q} --out data/{wildcards.artifact:q}'
+        " --receipt {output:q} --log {log:q}"

@@ -1,0 +1,30 @@
+# A recipe -> weights, a table of metrics and a training curve. Resumes where it stopped.
+
+
+rule train:
+    input:
+        plan.train_input,
+    output:
+        weights="results/training/{recipe}/weights.safetensors",
+        metrics="results/training/{recipe}/metrics.csv",
+        curve=report(
+            "results/training/{recipe}/curve.svg",
+            category="Training",
+            labels={"recipe": "{recipe}", "file": "training curve"},
+            caption="../report/training.rst",
+        ),
+    log:
+        "logs/train/{recipe}.log",
+    benchmark:
+        "logs/train/{recipe}.tsv"
+    conda:
+        "../envs/torch.yaml"
+    threads: 8
+    resources:
+        mem_mb=plan.mem_mb,
+        runtime=72 * 60,
+        gpu=plan.gpus,
+    params:
+        key=plan.recipe_key,
+    shell:
+        'python "$VIREO_HOME/scripts/train.py" {wildcards.recipe:q} --threads {threads} --log {log:q}'

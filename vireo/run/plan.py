@@ -1,0 +1,220 @@
+"""What the rules ask: which files a job needs and what makes it run again.
+
+Methods take Snakemake's wildcards (any object with the named attributes) and give paths relative to
+the working directory, or short hashes of everything that changes a job's outcome. Unknown names
+raise VireoError with near names.
+"""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from vireo import config as cfg
+from vireo.run.files import digest, read_json
+
+RETRY_GROWTH = 2
+
+
+class Plan:
+    """The configuration seen from the rules."""
+
+    def __init__(self, config: cfg.Config, home: str | Path) -> None:
+        self.config, self.home = config, Path(home)
+
+    # names -> files
+
+    def receipt(self, artifact: str) -> str:
+        """Where rule fetch (or toy) says what it got and where it lies."""
+        return f"data/receipts/{artifact}.json"
+
+    def trained(self, recipe: str) -> str:
+        """Weights that a recipe yields."""
+        return f"results/training/{recipe}/weights.safetensors"
+
+    def source_receipts(self, wc: Any) -> dict[str, str]:
+        """Role -> receipt of a benchmark's data."""
+        sources = cfg.benchmark(self.config, wc.benchmark)["sources"]
+        return {role: self.receipt(artifact) for role, artifact in sources.items()}
+
+    def weights(self, model: str, control: str | None = None) -> str:
+        """The file that holds or points to a model's weights; "" for an untrained model."""
+        weights = cfg.model(self.config, model)["weights"]
+        if not weights or control == "untrained":
+            return ""
+        if "recipe" in weights:
+            return self.trained(weights["recipe"])
+        return self.receipt(weights["artifact"])
+
+    def shards(self) -> list[str]:
+        """Names of the inference jobs of one split."""
+        count = self.config["shards"] or visible_gpus() or 1
+        return [f"{i}-of-{count}" for i in range(1, count + 1)]
+
+    def run(self, wc: Any) -> tuple[str, list[str]]:
+        """Benchmark and splits that `results/{model}/{run}.json` stands for."""
+        cfg.model(self.config, wc.model)
+        return cfg.resolve_run(self.config, wc.run)
+
+    # inputs of rules
+
+    def infer_input(self, wc: Any) -> dict[str, str]:
+        """Files of one inference job."""
+        needs = {
+            "entries": f"cache/items/{wc.benchmark}.parquet",
+            "videos": f"cache/items/{wc.benchmark}.videos.parquet",
+        }
+        weights = self.weights(wc.model, getattr(wc, "control", None))
+        if weights:
+            needs["weights"] = weights
+        if self._stored(wc.model, wc.benchmark):
+            folder = f"cache/shards/{wc.model}/{wc.benchmark}/{wc.split}"
+            needs["frames"] = f"{folder}/{wc.shard}.frames.json"
+        return needs
+
+    def score_input(self, wc: Any) -> dict[str, Any]:
+        """Items, every shard of every split, and those of the controls."""
+        benchmark, splits = self.run(wc)
+        needs: dict[str, Any] = {
+            "entries": f"cache/items/{benchmark}.parquet",
+            "videos": f"cache/items/{benchmark}.videos.parquet",
+            "predictions": self._shard_files(wc.model, benchmark, splits),
+        }
+        for control in self.controls(wc):
+            needs[f"control_{control}"] = self._shard_files(wc.model, benchmark, splits, control)
+        if weights := self.weights(wc.model):
+            needs["weights"] = weights
+        return needs
+
+    def train_input(self, wc: Any) -> list[str]:
+        """Receipts of a recipe's data and the weights it starts from."""
+        block = cfg.recipe(self.config, wc.recipe)
+        needs = [self.receipt(artifact) for artifact in block.get("sources", {}).values()]
+        init = block.get("init") or {}
+        if "artifact" in init:
+            needs.append(self.receipt(init["artifact"]))
+        if "recipe" in init:
+            needs.append(self.trained(init["recipe"]))
+        return needs
+
+    def wanted_results(self) -> list[str]:
+        """Results of the runs that the configuration names."""
+        return [f"results/{run}.json" for run in self.config["runs"]]
+
+    def other_results(self, wc: Any = None) -> list[str]:
+        """Results that stand there already: reported too, but never a reason to run anything."""
+        wanted = set(self.wanted_results())
+        found = [path.as_posix() for path in Path("results").glob("*/*.json")]
+        return sorted(path for path in found if path not in wanted)
+
+    def _shard_files(
+        self, model: str, benchmark: str, splits: list[str], control: str | None = None
+    ) -> list[str]:
+        ending = f".{control}.parquet" if control else ".parquet"
+        return [
+            f"cache/shards/{model}/{benchmark}/{split}/{shard}{ending}"
+            for split in splits
+            for shard in self.shards()
+        ]
+
+    def _stored(self, model: str, benchmark: str) -> bool:
+        frames = cfg.protocol(self.config, model, benchmark).get("frames", {})
+        return bool(frames.get("store"))
+
+    # command-line arguments
+
+    def controls(self, wc: Any) -> list[str]:
+        """Names of a run's controls."""
+        benchmark, _ = self.run(wc)
+        return list(cfg.benchmark(self.config, benchmark).get("controls", []))
+
+    def control_arguments(self, wc: Any, input: Any) -> list[str]:
+        """`name=path` for every shard of every control."""
+        return [f"{c}={path}" for c in self.controls(wc) for path in input[f"control_{c}"]]
+
+    def source_arguments(self, wc: Any) -> list[str]:
+        """`role=receipt` for rule prepare."""
+        return [f"{role}={path}" for role, path in self.source_receipts(wc).items()]
+
+    # what makes a job run again
+
+    def artifact_key(self, wc: Any) -> str:
+        """Sources, files and the user's own path of an artifact."""
+        block = cfg.artifact(self.config, wc.artifact)
+        wanted = {key: block.get(key) for key in ("sources", "files", "extract", "accept")}
+        return digest([wanted, self.config["paths"].get(wc.artifact)])
+
+    def items_key(self, wc: Any) -> str:
+        """Keys of a benchmark block that change its items."""
+        block = cfg.benchmark(self.config, wc.benchmark)
+        keys = ("module", "version", "rows", "partial", "options", "splits")
+        return digest([block.get(key) for key in keys])
+
+    def tree_key(self, wc: Any, input: Any) -> str:
+        """Changes when any file below the data folders changes, so that repaired data counts.
+
+        Raises FileNotFoundError while a receipt is missing: Snakemake then asks again later.
+        """
+        for path in input:
+            if not Path(path).exists():
+                raise FileNotFoundError(path)
+        from vireo.media.inventory import fingerprint
+
+        return digest([fingerprint(Path(read_json(path, "receipt")["root"])) for path in input])
+
+    def frames_key(self, wc: Any) -> str:
+        """Frame rule and resize."""
+        protocol = cfg.protocol(self.config, wc.model, wc.benchmark)
+        return digest([protocol.get("frames"), protocol.get("resize")])
+
+    def predictions_key(self, wc: Any) -> str:
+        """What changes predictions: no batch size, device or shard."""
+        block = cfg.model(self.config, wc.model)
+        keys = ("family", "arch", "weights", "version", "seed", "options")
+        return digest(
+            {
+                **{key: block.get(key) for key in keys},
+                "protocol": cfg.protocol(self.config, wc.model, wc.benchmark),
+                "dtype": cfg.dtype(self.config, wc.model),
+                "tf32": self.config["tf32"],
+                "benchmark": cfg.benchmark(self.config, wc.benchmark)["version"],
+            }
+        )
+
+    def score_key(self, wc: Any) -> str:
+        """What changes a score but not the predictions."""
+        benchmark, _ = self.run(wc)
+        keys = ("module", "headline", "primary", "chance", "options", "note", "published")
+        block = cfg.benchmark(self.config, benchmark)
+        published = (self.home / "config/published.tsv").read_text(encoding="utf-8")
+        return digest([[block.get(key) for key in keys], published])
+
+    def recipe_key(self, wc: Any) -> str:
+        """What changes a training run's outcome."""
+        silent = ("title", "note", "hardware", "workers", "save_every")
+        block = cfg.recipe(self.config, wc.recipe)
+        return digest({key: value for key, value in block.items() if key not in silent})
+
+    # resources
+
+    def gpus(self, wc: Any) -> int:
+        """GPUs of an inference or training job."""
+        return int(self._hardware(wc).get("gpu", 0))
+
+    def mem_mb(self, wc: Any, attempt: int) -> int:
+        """Memory of an inference or training job, doubled at every retry."""
+        gigabytes = float(self._hardware(wc).get("mem_gb", 4))
+        return int(1000 * gigabytes) * RETRY_GROWTH ** (attempt - 1)
+
+    def _hardware(self, wc: Any) -> Mapping[str, Any]:
+        if hasattr(wc, "recipe"):
+            return cfg.recipe(self.config, wc.recipe).get("hardware", {})
+        return cfg.model(self.config, wc.model).get("hardware", {})
+
+
+def visible_gpus() -> int:
+    """GPUs that a job started here would see, without importing torch."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is not None:
+        return len([v for v in visible.split(",") if v.strip() and v.strip() != "-1"])
+    return len(list(Path("/proc/driver/nvidia/gpus").glob("*")))
