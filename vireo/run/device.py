@@ -1,0 +1,179 @@
+"""Which device a job computes on, with what precision, and what happens when memory runs out.
+
+GPUs on one machine are handed out by a lock per GPU UUID in a node-local folder; the kernel
+releases it when the process dies, however it dies. On the CPU one inference job runs at a time.
+Inside a scheduler's allocation (`VIREO_TRUST_DEVICES=1`, set by the slurm profile) the visible
+devices are ours already and no lock is taken.
+"""
+
+import fcntl
+import gc
+import logging
+import os
+import stat
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+from vireo.errors import VireoError, unknown
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+log = logging.getLogger("vireo")
+
+DTYPES = ("float32", "bfloat16", "float16")
+
+
+def dtype(name: str) -> Any:
+    """`torch.dtype` of "float32", "bfloat16" or "float16"; VireoError otherwise."""
+    import torch
+
+    if name not in DTYPES:
+        raise unknown("dtype", name, DTYPES)
+    return getattr(torch, name)
+
+
+def set_precision(tf32: bool) -> None:
+    """float32 means IEEE float32: TF32 off in matrix products and cuDNN unless `tf32`."""
+    import torch
+
+    torch.backends.cuda.matmul.allow_tf32 = tf32
+    torch.backends.cudnn.allow_tf32 = tf32
+
+
+def kind(wanted: str) -> str:
+    """ "cpu" or "cuda" for the config's `auto | cpu | cuda`."""
+    import torch
+
+    if wanted not in ("auto", "cpu", "cuda"):
+        raise unknown("device", wanted, ("auto", "cpu", "cuda"))
+    if wanted == "cuda" and not torch.cuda.is_available():
+        raise VireoError(
+            "device: cuda, but torch sees no GPU; set device: auto or cpu"
+        )
+    return "cuda" if wanted != "cpu" and torch.cuda.is_available() else "cpu"
+
+
+@contextmanager
+def lease(wanted: str = "auto", folder: str | Path | None = None) -> Iterator[Any]:
+    """Hold one device during the block and yield it (`torch.device`); waits while all are taken.
+
+    `folder` (for tests) replaces the node-local lock folder.
+    """
+    import torch
+
+    if kind(wanted) == "cpu":
+        names, devices = ["cpu"], [torch.device("cpu")]
+    else:
+        devices = [torch.device("cuda", i) for i in range(torch.cuda.device_count())]
+        names = [str(torch.cuda.get_device_properties(d).uuid) for d in devices]
+    if os.environ.get("VIREO_TRUST_DEVICES") == "1":
+        yield devices[0]
+        return
+    with first_free(names, folder) as index:
+        yield devices[index]
+
+
+@contextmanager
+def first_free(
+    names: Sequence[str], folder: str | Path | None = None, poll_s: float = 0.5
+) -> Iterator[int]:
+    """Lock the first free of `names` on this machine, yield its index; waits as long as it takes."""
+    root = _lock_folder(folder)
+    paths = [root / f"{name}.lock" for name in names]
+    told = False
+    while (held := next(_locked(paths), None)) is None:
+        if not told:
+            holders = (f"{p.stem} by process {_holder(p)}" for p in paths)
+            log.info("waiting for a device: %s", ", ".join(holders))
+            told = True
+        time.sleep(poll_s)
+    index, fd = held
+    try:
+        yield index
+    finally:
+        os.close(fd)
+
+
+def _lock_folder(folder: str | Path | None) -> Path:
+    root = Path(folder or Path(tempfile.gettempdir()) / f"vireo-gpu-locks-{os.getuid()}")
+    root.mkdir(mode=0o700, parents=True, exist_ok=True)
+    found = root.lstat()
+    # The temporary folder is shared by all users of the machine: nobody else may own our locks.
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():
+        raise VireoError(f"{root} belongs to somebody else; set TMPDIR to a folder of your own")
+    return root
+
+
+def _locked(paths: Sequence[Path]) -> Iterator[tuple[int, int]]:
+    for index, path in enumerate(paths):
+        fd = _try_lock(path)
+        if fd is not None:
+            yield index, fd
+
+
+def _try_lock(path: Path) -> int | None:
+    # Not inheritable (Python's default): decoding processes that outlive us must not hold it.
+    fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(fd)
+        return None
+    os.ftruncate(fd, 0)
+    os.pwrite(fd, str(os.getpid()).encode(), 0)
+    return fd
+
+
+def _holder(path: Path) -> str:
+    return path.read_text(errors="replace").strip() or "?"
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an exception says that GPU or main memory ran out."""
+    if isinstance(error, MemoryError):
+        return True
+    text = str(error).lower()
+    return isinstance(error, RuntimeError) and (
+        "out of memory" in text or "can't allocate memory" in text or "not enough memory" in text
+    )
+
+
+class Batches:
+    """Run a function over batches; when memory runs out, halve the batch and go on with that."""
+
+    def __init__(self, size: int) -> None:
+        self.size = max(1, size)
+
+    def run(
+        self, function: Callable[[Sequence[Item]], Sequence[Result]], items: Sequence[Item]
+    ) -> list[Result]:
+        """`function` of consecutive batches of `items`, joined: one result per item.
+
+        Raises the out-of-memory error only when a single item does not fit.
+        """
+        results: list[Result] = []
+        while len(results) < len(items):
+            batch = items[len(results) : len(results) + self.size]
+            try:
+                results.extend(function(batch))
+                continue
+            except Exception as error:
+                if len(batch) == 1 or not is_out_of_memory(error):
+                    raise
+            # Outside of `except`: the traceback would keep the tensors of the failed try alive.
+            self.size = max(1, len(batch) // 2)
+            log.warning("out of memory with a batch of %d: going on with %d", len(batch), self.size)
+            _free_memory()
+        return results
+
+
+def _free_memory() -> None:
+    gc.collect()
+    import torch
+
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
