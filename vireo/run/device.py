@@ -81,7 +81,7 @@ def lease(wanted: str = "auto", folder: str | Path | None = None) -> Iterator[An
 def first_free(
     names: Sequence[str], folder: str | Path | None = None, poll_s: float = 0.5
 ) -> Iterator[int]:
-    """Lock the first free of `names` on this machine, yield its index; waits as long as it takes."""
+    """Lock the first free of `names` on this machine and yield its index; waits for one."""
     root = _lock_folder(folder)
     paths = [root / f"{name}.lock" for name in names]
     told = False
