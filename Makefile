@@ -50,7 +50,7 @@ bench: setup ## every claim of speed against the reference procedure
 requirements: setup ## pin again after an edit of pyproject.toml
 	$(BIN)/uv pip compile --quiet --upgrade --no-emit-index-url --generate-hashes --all-extras --universal \
 		--python-version 3.11 --custom-compile-command "make requirements" -o requirements.txt pyproject.toml
-	$(BIN)/python scripts/pins.py
+	$(BIN)/python scripts/generate.py
 
 clean: ## remove what can be made again (data, trained weights and results stay)
 	rm -rf cache logs .snakemake .pytest_cache .ruff_cache .mypy_cache .hypothesis

@@ -5,6 +5,7 @@ the working directory, or short hashes of everything that changes a job's outcom
 raise VireoError with near names.
 """
 
+import errno
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -157,7 +158,7 @@ class Plan:
         """
         for path in input:
             if not Path(path).exists():
-                raise FileNotFoundError(path)
+                raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
         from vireo.media.inventory import fingerprint
 
         return digest([fingerprint(Path(read_json(path, "receipt")["root"])) for path in input])

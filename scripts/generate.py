@@ -1,0 +1,184 @@
+"""Write the files that follow from others: envs/*.yaml, config/README.md, docs/parity.md.
+
+`python scripts/generate.py` writes them; with --check it only says which are out of step.
+"""
+
+import argparse
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+HOME = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(HOME))
+
+BASE = (
+    "av einops huggingface-hub jinja2 jsonschema lmdb matplotlib numpy opencv-python-headless "
+    "pandas pillow psutil pyarrow pyyaml requests safetensors scikit-learn tqdm"
+)
+TORCH = f"{BASE} accelerate open-clip-torch peft timm torch torchvision transformers"
+ENVIRONMENTS = {
+    "base": ("Everything but inference and training: no torch", BASE),
+    "torch": ("Inference and training", TORCH),
+}
+
+
+def pins() -> dict[str, str]:
+    """Package -> version that requirements.txt pins for Python 3.11."""
+    found: dict[str, str] = {}
+    for line in (HOME / "requirements.txt").read_text(encoding="utf-8").splitlines():
+        match = re.match(r"^([a-z0-9._-]+)==([^ ;\\]+) *(?:; *([^\\]+))?", line)
+        if match and not re.search(r"python_full_version >= '3\.1[2-9]", match[3] or ""):
+            found.setdefault(match[1], match[2])
+    return found
+
+
+def environment(name: str) -> str:
+    """Text of envs/<name>.yaml: python and pinned pip packages, nothing else to solve."""
+    what, packages = ENVIRONMENTS[name]
+    known = pins()
+    head = f"""\
+# {what}. Written by scripts/generate.py from requirements.txt.
+channels:
+  - conda-forge
+  - nodefaults
+dependencies:
+  - python=3.11
+  - pip
+  - pip:
+"""
+    return head + "".join(f"      - {p}=={known[p]}\n" for p in sorted(packages.split()))
+
+
+def _kind(rule: dict[str, Any]) -> str:
+    if "enum" in rule:
+        return " / ".join(f"`{value}`" for value in rule["enum"])
+    if "$ref" in rule:
+        return rule["$ref"].rsplit("/", 1)[1]
+    kind = rule.get("type", "")
+    if isinstance(kind, list):
+        kind = " or ".join(kind)
+    extra = rule.get("additionalProperties")
+    if kind == "object" and isinstance(extra, dict):
+        return f"name → {_kind(extra)}"
+    if kind == "array":
+        return f"list of {_kind(rule.get('items', {}))}"
+    return kind
+
+
+def _rows(rule: dict[str, Any], prefix: str = "") -> Iterator[str]:
+    required = rule.get("required", [])
+    for key, sub in rule.get("properties", {}).items():
+        default = f"`{sub['default']}`".replace("None", "null") if "default" in sub else ""
+        default = default.replace("False", "false").replace("True", "true")
+        note = "**required**" if key in required else default
+        description = " ".join(sub.get("description", "").split()).replace("|", "\\|")
+        yield f"| `{prefix}{key}` | {_kind(sub)} | {note} | {description} |"
+        if sub.get("properties"):
+            yield from _rows(sub, f"{prefix}{key}.")
+
+
+def config_readme() -> str:
+    """Text of config/README.md, from the descriptions in config/schema.yaml."""
+    from vireo.config import schema
+
+    rules = schema()
+    table = ["| key | kind | default | meaning |", "|---|---|---|---|"]
+    parts = [
+        "# Configuration",
+        "",
+        "Written by `scripts/generate.py` from `schema.yaml`; edit that.",
+        "",
+        "`config.yaml` is what you edit. `models.yaml`, `benchmarks.yaml`, `recipes.yaml` and "
+        "`artifacts.yaml` hold one block per model, benchmark, training run and download; "
+        "`published.tsv` holds published numbers. Anything may also stand in a file of your own "
+        "(`snakemake --configfile mine.yaml …`): mappings are merged key by key, everything else "
+        "is replaced. Unknown and duplicate keys are refused, with the nearest known key in the "
+        "message.",
+        "",
+        "```yaml",
+        "# mine.yaml: a model of your own beside ours, and where your data lies",
+        "paths:",
+        "  videomme: /datasets/Video-MME",
+        "models:",
+        "  my_viclip:",
+        "    family: viclip",
+        "    arch: {image_size: 224, patch_size: 16, width: 768, layers: 12, heads: 12, "
+        "embed_dim: 512, num_frames: 8, text_width: 512, text_layers: 12, text_heads: 8}",
+        "    weights: {artifact: my_checkpoint}",
+        "    mean: [0.485, 0.456, 0.406]",
+        "    std: [0.229, 0.224, 0.225]",
+        "    size: 224",
+        "    version: 1",
+        "artifacts:",
+        "  my_checkpoint:",
+        "    by_hand: Set paths.my_checkpoint to your file.",
+        "```",
+        "",
+        "Then `snakemake --cores 8 --configfile mine.yaml results/my_viclip/videomme.json`.",
+        "",
+        "## Top level",
+        "",
+        *table,
+        *_rows(rules),
+    ]
+    for name, rule in rules["$defs"].items():
+        parts += ["", f"## {name}", "", " ".join(rule.get("description", "").split())]
+        body = rule.get("items", rule)
+        parts += ["", *table, *_rows(body)]
+    return "\n".join(parts) + "\n"
+
+
+def parity_page() -> str:
+    """Text of docs/parity.md: every `# parity:` note of the code, by file."""
+    parts = [
+        "# Quirks that are reproduced",
+        "",
+        "Written by `scripts/generate.py` from the `# parity:` notes in the code. Each is a "
+        "behaviour of the authors' code that changes numbers; the default reproduces it.",
+        "",
+        "| where | what, and why |",
+        "|---|---|",
+    ]
+    sources = [*sorted((HOME / "vireo").rglob("*.py")), *sorted((HOME / "config").glob("*.yaml"))]
+    for path in sources:
+        lines = path.read_text(encoding="utf-8").splitlines()
+        for number, line in enumerate(lines):
+            if "# parity:" not in line:
+                continue
+            note = line.split("# parity:", 1)[1].strip()
+            for following in lines[number + 1 :]:
+                text = following.strip()
+                if not text.startswith("# ") or "# parity:" in text:
+                    break
+                note += " " + text[2:].strip()
+            where = path.relative_to(HOME).as_posix()
+            parts.append(f"| `{where}` | {note.replace('|', chr(92) + '|')} |")
+    return "\n".join(parts) + "\n"
+
+
+def files() -> dict[Path, str]:
+    """Every generated file and the text it must have."""
+    wanted = {HOME / "envs" / f"{name}.yaml": environment(name) for name in ENVIRONMENTS}
+    wanted[HOME / "config/README.md"] = config_readme()
+    wanted[HOME / "docs/parity.md"] = parity_page()
+    return wanted
+
+
+def main() -> int:
+    """Write the files, or list those out of step."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--check", action="store_true", help="write nothing")
+    check = parser.parse_args().check
+    stale = [p for p, t in files().items() if not p.exists() or p.read_text("utf-8") != t]
+    for path in stale:
+        print(("out of step: " if check else "wrote ") + str(path.relative_to(HOME)))
+        if not check:
+            path.parent.mkdir(exist_ok=True)
+            path.write_text(files()[path], encoding="utf-8")
+    return int(bool(stale) and check)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
