@@ -1,0 +1,283 @@
+"""ViCLIP (Wang et al., InternVid, 2023): CLIP with joint space-time attention over video patches.
+
+`build(arch)` has the parameter names of the released files; facts and vectors come from running the
+authors' code (InternVideo/Data/InternVid). Sizes released: B/16 and L/14 (`SIZES`).
+Precision: the whole model runs in the dtype it is loaded in (float32 unless the config says
+bfloat16 or float16; no autocast); features are normalised in float32 whatever the dtype.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from vireo.errors import VireoError, unknown
+from vireo.nn import checkpoint, interpolate
+from vireo.nn.clip import Transformer
+from vireo.nn.preprocess import Preprocess
+from vireo.nn.tokenizer import Tokenizer
+
+SIZES: dict[str, dict[str, int]] = {
+    "B/16": {
+        "image_size": 224, "patch_size": 16, "width": 768, "layers": 12, "heads": 12,
+        "embed_dim": 512, "num_frames": 8, "text_width": 512, "text_layers": 12, "text_heads": 8,
+    },
+    "L/14": {
+        "image_size": 224, "patch_size": 14, "width": 1024, "layers": 24, "heads": 16,
+        "embed_dim": 768, "num_frames": 8, "text_width": 768, "text_layers": 12, "text_heads": 12,
+    },
+}  # fmt: skip
+_OPTIONAL = {"context_length": 32, "vocab_size": 49408, "drop_path": 0.1, "checkpoint_num": 0}
+
+
+class VisionEncoder(nn.Module):
+    """Video [B,3,T,H,W] -> [B,D]: all patches of all frames attend to each other."""
+
+    def __init__(self, arch: dict[str, Any]) -> None:
+        super().__init__()
+        width, patch = arch["width"], arch["patch_size"]
+        grid = arch["image_size"] // patch
+        self.class_embedding = nn.Parameter(torch.empty(width))
+        self.positional_embedding = nn.Parameter(torch.empty(grid * grid + 1, width))
+        self.temporal_positional_embedding = nn.Parameter(torch.empty(1, arch["num_frames"], width))
+        self.proj = nn.Parameter(torch.empty(width, arch["embed_dim"]))
+        self.conv1 = nn.Conv3d(3, width, (1, patch, patch), (1, patch, patch), bias=False)
+        self.ln_pre = nn.LayerNorm(width)
+        self.transformer = Transformer(
+            width, arch["layers"], arch["heads"], arch["drop_path"], arch["checkpoint_num"]
+        )
+        self.ln_post = nn.LayerNorm(width)
+
+    def forward(
+        self, x: Tensor, mask_ratio: float = 0.0, generator: torch.Generator | None = None
+    ) -> Tensor:
+        """[B,3,T,H,W] -> [B,D] raw features; `mask_ratio` of the patch tokens are left out."""
+        tokens = self.patches(x)
+        if mask_ratio > 0:
+            keep = visible(tokens.shape[0], tokens.shape[1], mask_ratio, generator)
+            keep = keep.to(tokens.device).unsqueeze(-1).expand(-1, -1, tokens.shape[2])
+            tokens = tokens.gather(1, keep)
+        first = self.class_embedding + self.positional_embedding[0]
+        tokens = torch.cat([first.expand(len(tokens), 1, -1).to(tokens.dtype), tokens], dim=1)
+        tokens = self.ln_post(self.transformer(self.ln_pre(tokens)))
+        return tokens[:, 0] @ self.proj
+
+    def patches(self, x: Tensor) -> Tensor:
+        """[B,3,T,H,W] -> [B,g*g*T,W] with positions added: position-major, time-minor."""
+        count, stored = x.shape[2], self.temporal_positional_embedding.shape[1]
+        if count not in (1, stored):
+            raise VireoError(
+                f"the clip has {count} frames, the model was built for {stored} (or one image): "
+                "set arch.num_frames, the stored table is fitted on loading"
+            )
+        x = self.conv1(x)
+        rows = len(self.positional_embedding) - 1
+        if x.shape[-1] * x.shape[-2] != rows:
+            raise VireoError(
+                f"the frames make {x.shape[-2]} x {x.shape[-1]} patches, the model has positions "
+                f"for {rows}: resize the frames to arch.image_size"
+            )
+        time = self.temporal_positional_embedding[0]
+        if count == 1:
+            time = time.mean(0, keepdim=True)  # parity: an image gets the mean of all frames' rows
+        x = x.flatten(3).permute(0, 3, 2, 1)  # [B,g*g,T,W]
+        x = x + self.positional_embedding[1:, None] + time
+        return x.flatten(1, 2)
+
+
+class TextEncoder(nn.Module):
+    """Token ids [N,L] -> [N,D]: causal attention, read at the end-of-text token."""
+
+    def __init__(self, arch: dict[str, Any]) -> None:
+        super().__init__()
+        width = arch["text_width"]
+        self.positional_embedding = nn.Parameter(torch.empty(arch["context_length"], width))
+        self.text_projection = nn.Parameter(torch.empty(width, arch["embed_dim"]))
+        self.transformer = Transformer(width, arch["text_layers"], arch["text_heads"])
+        self.token_embedding = nn.Embedding(arch["vocab_size"], width)
+        self.ln_final = nn.LayerNorm(width)
+
+    def forward(self, ids: Tensor) -> Tensor:
+        """int [N,L] of exactly the context length -> [N,D] raw features."""
+        x = self.token_embedding(ids.long()) + self.positional_embedding
+        x = self.ln_final(self.transformer(x, causal=True))
+        # The end-of-text id is the largest; argmax takes its first occurrence.
+        return x[torch.arange(len(x), device=x.device), ids.argmax(-1)] @ self.text_projection
+
+
+class ViCLIP(nn.Module):
+    """Both towers and the temperature of the contrastive loss (a divisor; inference uses 100)."""
+
+    def __init__(self, arch: dict[str, Any]) -> None:
+        super().__init__()
+        self.arch = arch
+        self.temp = nn.Parameter(torch.empty(()))
+        self.vision_encoder = VisionEncoder(arch)
+        self.text_encoder = TextEncoder(arch)
+
+    def encode_vision(
+        self, video: Tensor, mask_ratio: float = 0.0, generator: torch.Generator | None = None
+    ) -> Tensor:
+        """[B,T,3,H,W], or images [B,3,H,W] -> [B,D] raw features.
+
+        `mask_ratio` > 0 is for training: a random share of the patch tokens is left out, drawn on
+        the CPU from `generator`.
+        """
+        video = video.unsqueeze(1) if video.ndim == 4 else video
+        return self.vision_encoder(video.transpose(1, 2), mask_ratio, generator)
+
+    def encode_text(self, ids: Tensor) -> Tensor:
+        """int [N,context_length] -> [N,D] raw features."""
+        return self.text_encoder(ids)
+
+    def init_weights(self, generator: torch.Generator | None = None) -> None:
+        """CLIP's initialisation of every parameter; frame positions start at zero."""
+        vision, text = self.vision_encoder, self.text_encoder
+        scale = self.arch["width"] ** -0.5
+        patch = self.arch["patch_size"]
+        normal = {
+            vision.class_embedding: scale,
+            vision.positional_embedding: scale,
+            vision.proj: scale,
+            vision.conv1.weight: (3 * patch * patch) ** -0.5,
+            text.token_embedding.weight: 0.02,
+            text.positional_embedding: 0.01,
+            text.text_projection: self.arch["text_width"] ** -0.5,
+        }
+        for weight, std in normal.items():
+            nn.init.normal_(weight, std=std, generator=generator)
+        nn.init.zeros_(vision.temporal_positional_embedding)
+        nn.init.constant_(self.temp, 0.01)
+        for norm in (vision.ln_pre, vision.ln_post, text.ln_final):
+            norm.reset_parameters()
+        vision.transformer.init_weights(generator)
+        text.transformer.init_weights(generator)
+
+
+def visible(
+    batch: int, tokens: int, mask_ratio: float, generator: torch.Generator | None = None
+) -> Tensor:
+    """Indices [B,n] of the patch tokens that stay, ascending, `int(mask_ratio * tokens)` fewer."""
+    order = torch.rand(batch, tokens, generator=generator).argsort(dim=1)
+    return order[:, int(mask_ratio * tokens) :].sort(dim=1).values
+
+
+def build(arch: dict[str, Any], generator: torch.Generator | None = None) -> ViCLIP:
+    """The model of `arch` (keys as in `SIZES`), freshly initialised, in train mode.
+
+    Random numbers come from `generator`, else from torch's global one. Under
+    `torch.device("meta")` only names and shapes exist. VireoError names wrong keys and sizes.
+    """
+    required = SIZES["L/14"]
+    for key in arch:
+        if key not in required and key not in _OPTIONAL:
+            raise unknown("key of a viclip arch", key, [*required, *_OPTIONAL])
+    missing = [key for key in required if key not in arch]
+    if missing:
+        raise VireoError(f"a viclip arch needs {', '.join(missing)}")
+    full = {**_OPTIONAL, **arch}
+    divides = {"patch_size": "image_size", "heads": "width", "text_heads": "text_width"}
+    for part, whole in divides.items():
+        if full[whole] % full[part]:
+            raise VireoError(f"viclip arch: {whole} {full[whole]} is no multiple of {part}")
+    with torch.device("meta"):
+        model = ViCLIP(full)
+    device = torch.get_default_device()
+    if device.type != "meta":
+        model.to_empty(device=device)
+        model.init_weights(generator)
+    return model
+
+
+class Model:
+    """A `DualEncoder`: video and text embedded on one device, in one dtype, without gradients."""
+
+    logit_scale = 100.0  # parity: inference multiplies by 100, whatever `temp` the file holds
+
+    def __init__(self, module: ViCLIP, transform: Preprocess) -> None:
+        self.module = module.eval().requires_grad_(False)
+        self.transform = transform
+        self.tokenizer = Tokenizer(module.arch["context_length"])
+        self._like = module.vision_encoder.proj
+
+    @torch.inference_mode()
+    def embed_video(self, clips: Tensor) -> Tensor:
+        """[B,T,3,H,W] as `transform` makes it -> [B,D] float32, L2-normalised."""
+        clips = clips.to(self._like.device, self._like.dtype)
+        return F.normalize(self.module.encode_vision(clips).float(), dim=-1)
+
+    @torch.inference_mode()
+    def embed_text(self, texts: list[str]) -> Tensor:
+        """N strings -> [N,D] float32, L2-normalised."""
+        ids = self.tokenizer(texts).to(self._like.device)
+        return F.normalize(self.module.encode_text(ids).float(), dim=-1)
+
+
+def load(
+    cfg: dict[str, Any],
+    weights: str | Path | None,
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype | str = torch.float32,
+) -> Model:
+    """A model block and a checkpoint file (None: seeded random weights) -> `Model`.
+
+    Position tables are fitted to arch.num_frames, context_length and image_size; everything else
+    must match by name and shape, or VireoError says what does not.
+    """
+    dtype = getattr(torch, dtype) if isinstance(dtype, str) else dtype
+    # float32 means IEEE float32 unless the config says otherwise (DESIGN §6).
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = bool(cfg.get("tf32"))
+    if weights is None:
+        module = build(cfg["arch"], torch.Generator().manual_seed(cfg.get("seed", 0)))
+        module.to(device, dtype)
+    else:
+        with torch.device("meta"):
+            module = build(cfg["arch"])
+        named = fit(checkpoint.tensors(weights), module)
+        checkpoint.load_into(module, named, weights, dtype, device, _guess(cfg["arch"]))
+    size = cfg.get("size") or module.arch["image_size"]
+    return Model(module, Preprocess(cfg["mean"], cfg["std"], size))
+
+
+def fit(named: dict[str, Any], module: ViCLIP) -> dict[str, Any]:
+    """Position tables of another number of frames, tokens or patches, fitted to the module's."""
+    v, t = module.vision_encoder, module.text_encoder
+    rules = {
+        "vision_encoder.temporal_positional_embedding": (
+            interpolate.frames, v.temporal_positional_embedding.shape, 1),
+        "vision_encoder.positional_embedding": (
+            interpolate.spatial, v.positional_embedding.shape, 0),
+        "text_encoder.positional_embedding": (
+            interpolate.text, t.positional_embedding.shape, 0),
+    }  # fmt: skip
+    named = dict(named)
+    for name, (change, shape, dim) in rules.items():
+        stored = named.get(name)
+        if stored is None or len(stored.shape) != len(shape) or stored.shape[-1] != shape[-1]:
+            continue  # another model: the strict check says so
+        if stored.shape[dim] != shape[dim]:
+            table = stored.load() if isinstance(stored, checkpoint.Lazy) else stored
+            named[name] = change(table, shape[dim])
+    return named
+
+
+def _guess(arch: dict[str, Any]) -> Any:
+    def hint(shapes: dict[str, tuple[int, ...]]) -> str:
+        found = _size_of(shapes)
+        asked = next((n for n, a in SIZES.items() if a["width"] == arch["width"]), "another size")
+        if found and found != asked:
+            return f" This looks like the {found} size, the model block asks for {asked}."
+        return ""
+
+    return hint
+
+
+def _size_of(shapes: dict[str, tuple[int, ...]]) -> str | None:
+    """The released size whose width and patch a checkpoint has."""
+    conv = shapes.get("vision_encoder.conv1.weight", ())
+    for name, arch in SIZES.items():
+        if conv and (conv[0], conv[-1]) == (arch["width"], arch["patch_size"]):
+            return name
+    return None

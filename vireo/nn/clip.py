@@ -1,0 +1,130 @@
+"""CLIP's transformer blocks, used by ViCLIP's two towers and by CLIP teachers.
+
+Pre-norm blocks with QuickGELU, batch first ([B,L,W]); the parameters are named as in released
+files (`attn.in_proj_weight`, `attn.out_proj`, `mlp.c_fc`, `ln_1`, ...). Source: Radford et al.,
+"Learning transferable visual models from natural language supervision" (2021).
+Attention goes through `scaled_dot_product_attention`, so no [L,L] matrix is ever stored.
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
+
+
+class QuickGELU(nn.Module):
+    """CLIP's approximation of GELU, `x * sigmoid(1.702 x)`."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Any shape in, same shape out."""
+        return x * torch.sigmoid(1.702 * x)
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention with the parameter names of `nn.MultiheadAttention`."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.in_proj_weight = nn.Parameter(torch.empty(3 * width, width))
+        self.in_proj_bias = nn.Parameter(torch.zeros(3 * width))
+        self.out_proj = nn.Linear(width, width)
+
+    def forward(self, x: Tensor, causal: bool = False) -> Tensor:
+        """[B,L,W] -> [B,L,W]; `causal` hides later positions."""
+        qkv = F.linear(x, self.in_proj_weight, self.in_proj_bias)
+        q, k, v = qkv.unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        out = F.scaled_dot_product_attention(q, k, v, is_causal=causal)
+        return self.out_proj(out.transpose(1, 2).flatten(2))
+
+
+class MLP(nn.Module):
+    """Two linear layers, four times as wide in between."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.c_fc = nn.Linear(width, 4 * width)
+        self.gelu = QuickGELU()
+        self.c_proj = nn.Linear(4 * width, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[...,W] -> [...,W]."""
+        return self.c_proj(self.gelu(self.c_fc(x)))
+
+
+class DropPath(nn.Module):
+    """Drop a residual branch per sample in training, scaled so that the expectation stays."""
+
+    def __init__(self, rate: float) -> None:
+        super().__init__()
+        self.rate = rate
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B,...] -> [B,...]; the identity in eval mode or at rate 0."""
+        if not self.training or self.rate == 0.0:
+            return x
+        keep = 1.0 - self.rate
+        mask = x.new_empty((x.shape[0],) + (1,) * (x.ndim - 1)).bernoulli_(keep)
+        return x * mask / keep
+
+
+class ResidualAttentionBlock(nn.Module):
+    """`x + attn(ln_1 x)`, then `x + mlp(ln_2 x)`."""
+
+    def __init__(self, width: int, heads: int, drop_path: float = 0.0) -> None:
+        super().__init__()
+        self.attn = Attention(width, heads)
+        self.ln_1 = nn.LayerNorm(width)
+        self.mlp = MLP(width)
+        self.ln_2 = nn.LayerNorm(width)
+        self.drop_path = DropPath(drop_path)
+
+    def forward(self, x: Tensor, causal: bool = False) -> Tensor:
+        """[B,L,W] -> [B,L,W]."""
+        x = x + self.drop_path(self.attn(self.ln_1(x), causal))
+        return x + self.drop_path(self.mlp(self.ln_2(x)))
+
+
+class Transformer(nn.Module):
+    """A stack of blocks: drop path rises linearly from 0, the first blocks may be recomputed.
+
+    `checkpoint_num` blocks give up their activations in training and are run again in the backward
+    pass (memory for time).
+    """
+
+    def __init__(
+        self, width: int, layers: int, heads: int, drop_path: float = 0.0, checkpoint_num: int = 0
+    ) -> None:
+        super().__init__()
+        rates = [drop_path * i / max(layers - 1, 1) for i in range(layers)]
+        self.resblocks = nn.ModuleList(ResidualAttentionBlock(width, heads, rate) for rate in rates)
+        self.width, self.checkpoint_num = width, checkpoint_num
+
+    def forward(self, x: Tensor, causal: bool = False) -> Tensor:
+        """[B,L,W] -> [B,L,W]."""
+        for i, block in enumerate(self.resblocks):
+            if i < self.checkpoint_num and self.training and torch.is_grad_enabled():
+                x = checkpoint(block, x, causal, use_reentrant=False)
+            else:
+                x = block(x, causal)
+        return x
+
+    def init_weights(self, generator: torch.Generator | None = None) -> None:
+        """CLIP's initialisation: branch outputs scaled down by depth, biases zero."""
+        branch = self.width**-0.5 * (2 * len(self.resblocks)) ** -0.5
+        for block in self.resblocks:
+            assert isinstance(block, ResidualAttentionBlock)
+            normal = {
+                block.attn.in_proj_weight: self.width**-0.5,
+                block.attn.out_proj.weight: branch,
+                block.mlp.c_fc.weight: (2 * self.width) ** -0.5,
+                block.mlp.c_proj.weight: branch,
+            }
+            for weight, std in normal.items():
+                nn.init.normal_(weight, std=std, generator=generator)
+            for bias in (block.attn.in_proj_bias, block.attn.out_proj.bias):
+                nn.init.zeros_(bias)
+            nn.init.zeros_(block.mlp.c_fc.bias)
+            nn.init.zeros_(block.mlp.c_proj.bias)
+            block.ln_1.reset_parameters()
+            block.ln_2.reset_parameters()

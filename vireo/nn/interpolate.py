@@ -1,0 +1,58 @@
+"""Fitting stored position tables and 2-D patch convolutions to another number of frames or pixels.
+
+The rules are those of ViCLIP's training code; growing interpolates, shrinking in time or text cuts.
+"""
+
+import math
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from vireo.errors import VireoError
+
+
+def frames(table: Tensor, count: int) -> Tensor:
+    """[1,T,W] -> [1,count,W]: linear along time when longer, the first rows when shorter."""
+    if count <= table.shape[1]:
+        return table[:, :count]  # parity: the reference truncates, it does not resample
+    return _linear(table, count)
+
+
+def text(table: Tensor, count: int) -> Tensor:
+    """[L,W] -> [count,W]: linear along positions when longer, the first rows when shorter."""
+    if count <= table.shape[0]:
+        return table[:count]  # parity: CLIP's 77 rows are cut to their first 32
+    return _linear(table[None], count)[0]
+
+
+def spatial(table: Tensor, rows: int) -> Tensor:
+    """[1+g*g,W] -> [rows,W] (rows = 1 + new grid squared): bicubic, the class row untouched."""
+    old, new = math.isqrt(table.shape[0] - 1), math.isqrt(rows - 1)
+    if old * old + 1 != table.shape[0] or new * new + 1 != rows:
+        raise VireoError(
+            f"a position table of {table.shape[0]} rows cannot become one of {rows} rows: "
+            "both must be a square grid plus one class row"
+        )
+    if old == new:
+        return table
+    grid = table[1:].float().reshape(1, old, old, -1).permute(0, 3, 1, 2)
+    grid = F.interpolate(grid, size=(new, new), mode="bicubic", align_corners=False)
+    cells = grid.permute(0, 2, 3, 1).reshape(new * new, -1).to(table.dtype)
+    return torch.cat([table[:1], cells])
+
+
+def inflate(weight: Tensor, depth: int, centre: bool = True) -> Tensor:
+    """[O,I,p,p] -> [O,I,depth,p,p]: in the middle slice, or spread evenly over all slices."""
+    if depth == 1:
+        return weight.unsqueeze(2)
+    if not centre:
+        return weight.unsqueeze(2).repeat(1, 1, depth, 1, 1) / depth
+    out = weight.new_zeros(*weight.shape[:2], depth, *weight.shape[2:])
+    out[:, :, depth // 2] = weight
+    return out
+
+
+def _linear(table: Tensor, count: int) -> Tensor:
+    moved = table.float().transpose(1, 2)
+    return F.interpolate(moved, size=count, mode="linear", align_corners=False).transpose(1, 2)
