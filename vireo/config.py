@@ -107,8 +107,22 @@ def check(config: Config) -> Config:
     errors = sorted(Draft202012Validator(rules).iter_errors(config), key=lambda e: list(e.path))
     if errors:
         raise VireoError("configuration: " + "; ".join(_explain(e) for e in errors[:5]))
+    _lift_artifacts(config)
     _check_names(config)
     return config
+
+
+def _lift_artifacts(config: Config) -> None:
+    """A block may hold its own artifacts, so that one block is all that a new model needs."""
+    for section in ("models", "benchmarks", "recipes"):
+        for name, block in config[section].items():
+            for key, value in block.pop("artifacts", {}).items():
+                if config["artifacts"].get(key, value) != value:
+                    raise VireoError(
+                        f"{section}.{name}.artifacts: {key!r} is described elsewhere too, "
+                        "differently; keep one of the two"
+                    )
+                config["artifacts"][key] = value
 
 
 def _fill(value: Any, rule: Config, root: Config) -> None:
@@ -153,27 +167,25 @@ def _check_names(config: Config) -> None:
         raise VireoError("models.training: this name is taken (results/training holds recipes)")
     for name, block in config["models"].items():
         where = f"models.{name}"
-        for kind, known in (("artifact", _artifacts(config)), ("recipe", config["recipes"])):
+        if block["weights"] is not None and not {"artifact", "recipe"} & set(block["weights"]):
+            raise VireoError(f"{where}.weights: name an `artifact` or a `recipe`, or write null")
+        for kind, known in (("artifact", config["artifacts"]), ("recipe", config["recipes"])):
             wanted = (block["weights"] or {}).get(kind)
             if wanted and not (kind == "artifact" and wanted.startswith("toy_")):
-                _exists(where, kind, wanted, known)
+                _exists(f"{where}.weights", kind, wanted, known)
         for target in block.get("protocols", {}):
             _exists(where, "benchmark", target, config["benchmarks"])
     for section in ("benchmarks", "recipes"):
         for name, block in config[section].items():
             for artifact_name in block.get("sources", {}).values():
                 if not artifact_name.startswith("toy_"):
-                    _exists(f"{section}.{name}", "artifact", artifact_name, _artifacts(config))
+                    _exists(f"{section}.{name}", "artifact", artifact_name, config["artifacts"])
     for name, block in config["benchmarks"].items():
         for split in block.get("headline", []):
             _exists(f"benchmarks.{name}.headline", "split", split, block["splits"])
     for name in config["paths"]:
         if not name.startswith("toy_"):
-            _exists("paths", "artifact", name, _artifacts(config))
-
-
-def _artifacts(config: Config) -> Config:
-    return config["artifacts"]
+            _exists("paths", "artifact", name, config["artifacts"])
 
 
 def _exists(where: str, kind: str, name: str, known: Iterable[str]) -> None:
