@@ -1,0 +1,1 @@
+"""Metrics as pure functions of items and predictions; no files, no models."""
