@@ -1,0 +1,174 @@
+"""What is remembered about files from outside: receipts, first-seen hashes, cached hashes.
+
+data/receipts/<artifact>.json says where an artifact lies and what it was; data/lock.json holds the
+hashes and commits that were seen first where the configuration states none, and is enforced from
+then on; cache/hashes.json spares reading gigabytes again while size and time of a file stay.
+"""
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from vireo.errors import VireoError
+from vireo.run import files
+from vireo.run.console import log
+
+LOCK = Path("data/lock.json")
+HASHES = Path("cache/hashes.json")
+
+
+@contextmanager
+def exclusive(path: Path, what: str = "") -> Iterator[None]:
+    """Hold an advisory lock on `path`; the kernel releases it when the process dies.
+
+    `what` is announced when another process holds it.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "a") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if what:
+                log.info("another process is busy with %s; waiting for it", what)
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+
+
+@contextmanager
+def _shared_json(path: Path) -> Iterator[dict[str, Any]]:
+    """Read, let the block change, and write back if it did; safe between processes."""
+    with exclusive(path.parent / ".locks" / path.name):
+        value = files.read_json(path) if path.exists() else {}
+        before = files.digest(value)
+        yield value
+        if files.digest(value) != before:
+            files.write_json(path, value)
+
+
+def hash_of(path: Path) -> str:
+    """sha256 of a file, from the cache while its size and time of change are the same."""
+    stat = path.stat()
+    key, mark = str(path.resolve()), [stat.st_size, stat.st_mtime_ns]
+    try:
+        known = (files.read_json(HASHES) if HASHES.exists() else {}).get(key)
+    except VireoError:
+        # The cache may be deleted or damaged at any time; it is only made again.
+        HASHES.unlink(missing_ok=True)
+        known = None
+    if known and known[:2] == mark:
+        return known[2]
+    if stat.st_size > 1 << 28:
+        log.info("checking %s (%s)", path, readable(stat.st_size))
+    value = files.sha256(path)
+    remember_hash(path, value)
+    return value
+
+
+def remember_hash(path: Path, sha256: str) -> None:
+    """Put a hash into the cache that was worked out while the file was written."""
+    stat = path.stat()
+    with _shared_json(HASHES) as cache:
+        cache[str(path.resolve())] = [stat.st_size, stat.st_mtime_ns, sha256]
+
+
+def enforce(artifact: str, name: str, size: int, sha256: str, source: str) -> None:
+    """Record a file's hash when it is seen first; VireoError when it is another one later."""
+    with _shared_json(LOCK) as lock:
+        known = lock.setdefault(artifact, {}).setdefault("files", {})
+        entry = known.setdefault(name, {"size": size, "sha256": sha256, "source": source})
+    if entry["sha256"] != sha256:
+        raise VireoError(
+            f"{artifact}: {name} has changed: sha256 {sha256}, but {entry['sha256']} was recorded "
+            f"in {LOCK} on its first download. If the new file is the right one: "
+            f"python scripts/fetch.py {artifact} --accept-change"
+        )
+
+
+def recorded(artifact: str, name: str) -> dict[str, Any]:
+    """Size and sha256 that were recorded for a file ({} if none)."""
+    lock = files.read_json(LOCK) if LOCK.exists() else {}
+    return lock.get(artifact, {}).get("files", {}).get(name, {})
+
+
+def pinned(artifact: str, repo: str, revision: str) -> str:
+    """The commit recorded for a moving revision, else the revision itself."""
+    lock = files.read_json(LOCK) if LOCK.exists() else {}
+    return lock.get(artifact, {}).get("commits", {}).get(f"{repo}@{revision}", revision)
+
+
+def pin(artifact: str, repo: str, revision: str, commit: str) -> None:
+    """Record the commit that a revision stood for at the first download."""
+    if commit != revision:
+        with _shared_json(LOCK) as lock:
+            commits = lock.setdefault(artifact, {}).setdefault("commits", {})
+            commits.setdefault(f"{repo}@{revision}", commit)
+
+
+def forget(artifact: str) -> None:
+    """Drop what was recorded for an artifact, so that its next state is accepted."""
+    if LOCK.exists():
+        with _shared_json(LOCK) as lock:
+            lock.pop(artifact, None)
+
+
+def read(path: str | Path) -> dict[str, Any]:
+    """A receipt; VireoError when it is absent, or when what it points to has gone."""
+    receipt = files.read_json(path, "receipt")
+    root = Path(receipt["root"])
+    if not root.exists():
+        raise VireoError(
+            f"{path} points to {root}, which is not there any more; delete the receipt and run "
+            "the command again"
+        )
+    return receipt
+
+
+def only_file(path: str | Path, name: str | None = None) -> Path:
+    """The file of a one-file artifact (weights), or the named one; from its receipt."""
+    receipt = read(path)
+    names = list(receipt["files"])
+    if name is not None and name in names:
+        return Path(receipt["root"]) / name
+    if name is not None or len(names) != 1:
+        raise VireoError(
+            f"artifact {receipt['artifact']}: "
+            + (f"no file {name!r}" if name else "which file? set `weights: {file: …}`")
+            + f"; it has {', '.join(names) or 'none'}"
+        )
+    return Path(receipt["root"]) / names[0]
+
+
+def write(
+    path: str | Path,
+    artifact: str,
+    root: Path,
+    listed: dict[str, dict[str, Any]],
+    source: str,
+    found: dict[str, int] | None = None,
+    licence: str | None = None,
+) -> dict[str, Any]:
+    """Write a receipt: `listed` are files relative to `root` with size and sha256."""
+    receipt = {
+        "artifact": artifact,
+        "root": os.path.abspath(root),
+        "files": listed,
+        "source": source,
+        "found": found or {},
+        "licence": licence,
+    }
+    files.write_json(path, receipt)
+    return receipt
+
+
+def readable(size: float | None) -> str:
+    """1234567 -> '1.2 MB'; None -> 'unknown size'."""
+    if size is None:
+        return "unknown size"
+    for unit in ("B", "kB", "MB", "GB"):
+        if size < 1000:
+            return f"{size:.0f} {unit}" if unit == "B" or size >= 100 else f"{size:.1f} {unit}"
+        size /= 1000
+    return f"{size:.1f} TB"
