@@ -238,11 +238,11 @@ def sequential(source: Any) -> list[np.ndarray]:
     """Every presented frame in output order, by the plainest loop there is (tolerant of damage)."""
     frames = []
     with av.open(source) as opened:
-        film = [
+        film = next(
             s
             for s in opened.streams.video
             if not s.disposition & av.stream.Disposition.attached_pic
-        ][0]
+        )
         film.codec_context.thread_count = 1
         for packet in opened.demux(film):
             try:

@@ -5,7 +5,9 @@ and 7.2; vectors: parity/viclip/misc.json. A protocol names a rule (`rule: middl
 (`n: 8`); `pick` looks the function up by that name, so a new rule is one function here.
 """
 
+import contextlib
 import inspect
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,7 +19,7 @@ from vireo.errors import VireoError, unknown
 
 @dataclass
 class Pick:
-    """Frame numbers, ascending unless a rule says otherwise, and what had to be done to get them."""
+    """Frame numbers in the order of time, and what had to be done to get them."""
 
     indices: list[int]
     flags: list[str] = field(default_factory=list)
@@ -26,7 +28,7 @@ class Pick:
 def _intervals(frames: int, n: int) -> list[tuple[int, int]]:
     """[0, frames) cut into min(n, frames) parts at rounded-down borders; (first, last) of each."""
     borders = np.linspace(0, frames, min(n, frames) + 1).astype(int)
-    return [(int(a), int(b) - 1) for a, b in zip(borders[:-1], borders[1:], strict=True)]
+    return [(int(a), int(b) - 1) for a, b in itertools.pairwise(borders)]
 
 
 def _padded(indices: list[int], n: int) -> Pick:
@@ -38,8 +40,8 @@ def _padded(indices: list[int], n: int) -> Pick:
 def uniform_stride(frames: int, n: int = 8) -> Pick:
     """Frames 0, s, 2s, … with s = frames // n: the demo's step rule.
 
-    Of 8 to 15 frames it takes the first 8, of 300 it never sees the last 40: the default because the
-    released demo does so. Fewer than n (where the reference stops) are padded and flagged.
+    Of 8 to 15 frames it takes the first 8, of 300 it never sees the last 40; the released
+    demo does so. Fewer than n (where the reference stops) are padded and flagged.
     """
     # parity: frames2tensor's step rule ignores the tail of the video
     step = max(frames // n, 1)
@@ -63,7 +65,7 @@ def rand(frames: int, n: int = 8, seed: int = 0, epoch: int = 0, index: int = 0)
 
 
 def fps(frames: int, fps: float, target: float = 1.0, most: int = 0) -> Pick:
-    """`target` frames per second from a video of `fps`, at the middle of their periods; at most `most`.
+    """`target` frames a second from a video of `fps`, at the middle of its periods; at most `most`.
 
     Written `fpsX` in the reference (`fps0.5`); may give no frame for a short video, as there.
     """
@@ -78,7 +80,7 @@ def slicer(frames: int, n: int = 32) -> Pick:
     """The frame extractor's segment middles; short videos give the same frame several times."""
     size = (frames - 1) / n
     borders = [int(np.round(size * i)) for i in range(n + 1)]
-    return Pick([(a + b) // 2 for a, b in zip(borders[:-1], borders[1:], strict=True)])
+    return Pick([(a + b) // 2 for a, b in itertools.pairwise(borders)])
 
 
 def clock(index: int, rate: float) -> str:
@@ -88,7 +90,7 @@ def clock(index: int, rate: float) -> str:
 
 
 def slicer_name(file_name: str, index: int, rate: float) -> str:
-    """The extractor's JPEG name: dots of the video's file name become underscores, then the time."""
+    """The extractor's JPEG name: the file name with dots as underscores, then the time."""
     return f"{file_name.replace('.', '_')}_frame_{clock(index, rate)}.jpg"
 
 
@@ -127,10 +129,8 @@ def _split(rule: dict[str, Any]) -> tuple[Callable[..., Pick], dict[str, Any], s
     settings = dict(rule)
     name = str(settings.pop("rule", ""))
     if name.startswith("fps") and name[3:]:
-        try:
+        with contextlib.suppress(ValueError):
             settings["target"], name = float(name[3:]), "fps"
-        except ValueError:
-            pass
     if name not in RULES:
         raise unknown("frame rule", name, [*RULES, "fpsX (X a number)"])
     function = RULES[name]
@@ -165,7 +165,7 @@ def pick_sliced(rule: dict[str, Any], files: int) -> Pick:
 
     `slicer_then_stride` finds its first half done; rules in frames per second see one per second.
     """
-    function, settings, name = _split(rule)
+    _, settings, name = _split(rule)
     if name == "slicer_then_stride":
         return uniform_stride(files, settings.get("n", 8))
     return pick(rule, files, 1.0)

@@ -1,7 +1,7 @@
 """Exact frame access with PyAV: index by demuxing, seek to a keyframe, stop early.
 
 Made from packets' timestamps only; the algorithm and the hazards it answers (edit lists, variable
-rates, missing timestamps, damaged packets, rotation, splices) are in reference/media.md section 4.5.
+rates, missing timestamps, damage, rotation, splices) are in reference/media.md section 4.5.
 """
 
 import itertools
@@ -49,8 +49,8 @@ class _OtherClock(Exception):
 class Index:
     """What the packets say: F presented frames, their times, and the header's facts.
 
-    `times` [F] float64 seconds from the container's start; `fps` the average rate; `rate` the nominal
-    rate, which is what OpenCV reports; `timed` False when packets carry no usable timestamps
+    `times` [F] float64 seconds from the container's start; `fps` the average rate, `rate` the
+    nominal one (what OpenCV reports); `timed` False when packets carry no usable timestamps
     (frames are then counted by decoding and times are number / rate).
     """
 
@@ -82,7 +82,7 @@ class Index:
 
 @dataclass
 class Reading:
-    """Frames read: `frames` one uint8 RGB array per index, `used` the frame numbers really shown."""
+    """`frames`: one uint8 RGB array per index; `used`: the frame numbers really shown."""
 
     frames: list[np.ndarray]
     used: list[int]
@@ -161,7 +161,7 @@ class Video:
         stream = self._stream
         pts: list[int] = []
         keys: list[int] = []
-        # AVI stores no presentation times: with B-frames the demuxer's guesses are not the decoder's.
+        # AVI stores no presentation times; with B-frames the demuxer's guesses are wrong.
         timed = not (self._container.format.name == "avi" and stream.codec_context.has_b_frames)
         sent: int | None = None
         for packet in self._packets() if timed else ():
