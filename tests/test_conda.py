@@ -1,4 +1,4 @@
-"""`--sdm conda` really makes an environment and runs a rule inside it (local channel, real solver)."""
+"""`--sdm conda` makes an environment and runs a rule inside it (local channel, real solver)."""
 
 import json
 import os
@@ -40,8 +40,8 @@ def conda(tmp_path_factory) -> dict[str, str]:
 
 def test_a_rule_runs_in_its_own_environment(conda: dict[str, str], tmp_path) -> None:
     command = [sys.executable, "-m", "snakemake", "-s", str(HOME / "Snakefile")]
-    command += ["--directory", str(tmp_path), "--cores", "1", "--sdm", "conda"]
-    command += ["data/receipts/toy_videomme.json"]
+    command += ["data/receipts/toy_videomme.json", "--directory", str(tmp_path)]
+    command += ["--cores", "1", "--sdm", "conda"]
     done = subprocess.run(command, env=conda, capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 0, done.stderr[-3000:]
     receipt = json.loads((tmp_path / "data/receipts/toy_videomme.json").read_text())

@@ -5,7 +5,6 @@ parses, that its Python pin can be solved, that its pip pins install and that a 
 inside; it says nothing about packages of conda-forge, of which our files use none.
 """
 
-import bz2
 import hashlib
 import io
 import json
@@ -50,7 +49,7 @@ def _entry(base: Path, name: Path) -> dict:
 
 def make(folder: Path) -> str:
     """Write the channel below `folder`; returns its file:// address."""
-    base, members = Path(sys.base_prefix), []
+    base = Path(sys.base_prefix)
     members = _members(base)
     index = {
         "name": "python",
@@ -73,10 +72,7 @@ def make(folder: Path) -> str:
     }
     archive = folder / "linux-64" / f"python-{FULL}-repacked_0.tar.bz2"
     archive.parent.mkdir(parents=True)
-    with (
-        bz2.open(archive, "wb", compresslevel=1) as raw,
-        tarfile.open(fileobj=raw, mode="w") as tar,
-    ):
+    with tarfile.open(archive, "w:bz2", compresslevel=1) as tar:
         for name, text in info.items():
             member = tarfile.TarInfo(name)
             member.size = len(text.encode())
