@@ -100,13 +100,13 @@ def same_second(indices: list[int], rate: float) -> list[int]:
 
 
 def slicer_then_stride(
-    frames: int, rate: float, n: int = 8, slices: int = 32, dedupe: bool = True
+    frames: int, rate: float, n: int = 8, candidates: int = 32, dedupe: bool = True
 ) -> Pick:
     """Video-MME's default: 32 segment middles, one per second, then the step rule.
 
     With `dedupe: false` the segment middles stay as they are. Fewer than n left: padded, flagged.
     """
-    chosen = slicer(frames, slices).indices
+    chosen = slicer(frames, candidates).indices
     # parity: the extractor names files by second, so later frames overwrite earlier ones
     kept = same_second(chosen, rate) if dedupe else chosen
     pick = uniform_stride(len(kept), n)
@@ -126,7 +126,7 @@ GIVEN = ("frames", "fps", "rate")  # what the video says, not the protocol
 
 
 def _split(rule: dict[str, Any]) -> tuple[Callable[..., Pick], dict[str, Any], str]:
-    settings = dict(rule)
+    settings = {k: v for k, v in rule.items() if k != "store"}
     name = str(settings.pop("rule", ""))
     if name.startswith("fps") and name[3:]:
         with contextlib.suppress(ValueError):
