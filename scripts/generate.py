@@ -104,6 +104,7 @@ def config_readme() -> str:
         "models:",
         "  my_viclip:",
         "    family: viclip",
+        "    fulfils: [DualEncoder]",
         "    arch: {image_size: 224, patch_size: 16, width: 768, layers: 12, heads: 12, "
         "embed_dim: 512, num_frames: 8, text_width: 512, text_layers: 12, text_heads: 8}",
         "    weights: {artifact: my_checkpoint}",

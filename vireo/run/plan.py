@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from vireo import config as cfg
+from vireo.errors import VireoError
 from vireo.run.files import digest, read_json
 
 RETRY_GROWTH = 2
@@ -54,8 +55,15 @@ class Plan:
 
     def run(self, wc: Any) -> tuple[str, list[str]]:
         """Benchmark and splits that `results/{model}/{run}.json` stands for."""
-        cfg.model(self.config, wc.model)
-        return cfg.resolve_run(self.config, wc.run)
+        model = cfg.model(self.config, wc.model)
+        benchmark, splits = cfg.resolve_run(self.config, wc.run)
+        needs = cfg.benchmark(self.config, benchmark)["needs"]
+        if needs not in model["fulfils"]:
+            raise VireoError(
+                f"results/{wc.model}/{wc.run}.json: {benchmark} needs a {needs}, "
+                f"{wc.model} is a {' and '.join(model['fulfils'])}"
+            )
+        return benchmark, splits
 
     # inputs of rules
 
