@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from vireo.errors import VireoError, unknown
+from vireo.errors import unknown
 
 
 @dataclass
@@ -149,14 +149,15 @@ def check(rule: dict[str, Any]) -> None:
 def pick(rule: dict[str, Any], frames: int, fps: float, rate: float | None = None) -> Pick:
     """Apply a protocol's rule: `frames` in the video (or sub-clip), average and nominal rate.
 
-    Raises VireoError for an unknown rule, or when the rule leaves no frame.
+    Raises VireoError for an unknown rule. A rule that finds no frame (one every two seconds in a
+    video of one) gives the middle one, flagged `padded`.
     """
-    function, settings, name = _split(rule)
+    function, settings, _ = _split(rule)
     video = {"frames": frames, "fps": fps, "rate": rate or fps}
     wanted = inspect.signature(function).parameters
     result = function(**{k: v for k, v in video.items() if k in wanted}, **settings)
     if not result.indices:
-        raise VireoError(f"the frame rule {name} picks nothing from {frames} frames at {fps:g} fps")
+        return Pick([(frames - 1) // 2], ["padded"])
     return result
 
 

@@ -187,6 +187,7 @@ class Video:
             times = np.maximum(order * base - origin, 0.0)
             if not average and len(times) > 1:
                 average = (len(times) - 1) / max(times[-1] - times[0], 1e-9)
+            average = average or 25.0
             total = len(order)
         else:
             total = sum(1 for _ in self._decode_all())

@@ -1,0 +1,161 @@
+"""One request for frames and its answer; `take` makes the answer in this process.
+
+A request always gives exactly one sample, whatever the video is: `ok`, `missing` or `undecodable`.
+"""
+
+import os
+import time
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vireo.errors import VireoError
+from vireo.media import resize, sampling
+from vireo.media.jpegs import SUFFIXES, Jpegs
+from vireo.media.video import MAX_PIXELS, MissingVideo, UndecodableVideo, Video
+
+
+@dataclass(frozen=True)
+class Request:
+    """Which frames of which video.
+
+    `video` the id; `path` file or folder (None: nowhere found); `kind` "file" or "jpegs"; `rule`
+    the protocol's `frames` block; `resize` a storable resize or None (native size); `start`, `end`
+    seconds of a sub-clip, None or NaN = the whole.
+    """
+
+    video: str
+    path: str | None
+    kind: str = "file"
+    rule: dict[str, Any] = field(default_factory=lambda: {"rule": "every"})
+    resize: dict[str, Any] | None = None
+    start: float | None = None
+    end: float | None = None
+
+
+@dataclass
+class Sample:
+    """Frames of one request: uint8 RGB [N,H,W,3] when `status` is ok, else None and an `error`.
+
+    `indices` [N] frame numbers shown, `times` [N] seconds, `flags`: padded (fewer frames than
+    asked, the last repeated), substituted (a neighbour stands for an unreadable frame), damaged,
+    resized (the picture size changes inside the video). `source`: path, size, mtime_ns as read;
+    `info`: what the file says of itself.
+    """
+
+    video: str
+    status: str
+    frames: np.ndarray | None = None
+    indices: list[int] = field(default_factory=list)
+    times: list[float] = field(default_factory=list)
+    flags: list[str] = field(default_factory=list)
+    error: str | None = None
+    source: dict[str, Any] = field(default_factory=dict)
+    seconds: float = 0.0
+    from_store: bool = False
+    info: dict[str, Any] = field(default_factory=dict)
+    request: Request | None = None
+
+    def facts(self) -> dict[str, Any]:
+        """Everything but the pixels and the request, for JSON."""
+        return asdict(replace(self, frames=None, request=None))
+
+
+def stat(path: str | os.PathLike[str] | None, kind: str = "file") -> dict[str, Any]:
+    """path, size, mtime_ns of a video file, or of a folder's pictures taken together."""
+    if path is None:
+        return {}
+    try:
+        if kind != "jpegs":
+            seen = os.stat(path)
+            return {"path": str(path), "size": seen.st_size, "mtime_ns": seen.st_mtime_ns}
+        size, newest, count = 0, 0, 0
+        with os.scandir(path) as entries:
+            for entry in entries:
+                if entry.name.lower().endswith(SUFFIXES):
+                    seen = entry.stat()
+                    count += 1
+                    size, newest = size + seen.st_size, max(newest, seen.st_mtime_ns)
+        return {"path": str(path), "size": size, "mtime_ns": newest} if count else {}
+    except OSError:
+        return {}
+
+
+def take(request: Request, max_pixels: int = MAX_PIXELS) -> Sample:
+    """Decode one request in this process; broken videos become a status, mistakes in the protocol
+    raise VireoError."""
+    sampling.check(request.rule)
+    shrink = resize.make(request.resize)
+    began = time.perf_counter()
+    source = stat(request.path, request.kind)
+    try:
+        if not source or request.path is None:
+            raise MissingVideo(
+                f"no video {request.video!r}" + (f" at {request.path}" if request.path else "")
+            )
+        sample = _read(request, max_pixels, shrink)
+    except MissingVideo as error:
+        sample = Sample(request.video, "missing", error=str(error))
+    except UndecodableVideo as error:
+        sample = Sample(request.video, "undecodable", error=str(error))
+    except MemoryError:
+        raise
+    except VireoError:
+        raise
+    except (
+        Exception
+    ) as error:  # whatever a hostile file provokes is the file's fault, not the run's
+        reason = f"{type(error).__name__}: {error}"
+        sample = Sample(
+            request.video, "undecodable", error=f"cannot decode {request.path}: {reason}"
+        )
+    sample.source, sample.request = source, request
+    sample.seconds = time.perf_counter() - began
+    return sample
+
+
+def _read(request: Request, max_pixels: int, shrink: Any) -> Sample:
+    assert request.path is not None
+    opened: Any = (Jpegs if request.kind == "jpegs" else Video)(Path(request.path), max_pixels)
+    with opened as video:
+        index = video.index
+        first, last = index.span(request.start, request.end)
+        count = last - first
+        if request.kind == "jpegs":
+            pick = sampling.pick_sliced(request.rule, count)
+        else:
+            pick = sampling.pick(request.rule, count, index.fps, index.rate)
+        wanted = [first + i for i in pick.indices]
+        reading = video.read(wanted, shrink)
+        numbers = getattr(video, "numbers", None)
+    frames, flags = _same_size(reading.frames)
+    return Sample(
+        request.video,
+        "ok",
+        frames=np.stack(frames),
+        indices=[numbers[i] if numbers else i for i in reading.used],
+        times=[round(float(index.times[i]), 6) for i in reading.used],
+        flags=pick.flags + reading.flags + flags,
+        info={
+            "frames": index.F,
+            "fps": round(index.fps, 6),
+            "width": index.width,
+            "height": index.height,
+            "rotation": index.rotation,
+            "duration": round(index.duration, 6),
+            "codec": index.codec,
+            "timed": index.timed,
+            "damaged_packets": reading.damage,
+        },
+    )
+
+
+def _same_size(frames: list[np.ndarray]) -> tuple[list[np.ndarray], list[str]]:
+    """Bring frames of a video whose size changes to the size of the first."""
+    height, width = frames[0].shape[:2]
+    if all(f.shape[:2] == (height, width) for f in frames):
+        return frames, []
+    fit = resize.make({"library": "cv2", "size": [height, width]})
+    return [fit(f) for f in frames], ["resized"]
