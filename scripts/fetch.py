@@ -1,6 +1,10 @@
 """Fetch one artifact (or find the copy that `paths` names) and write its receipt."""
 
 import argparse
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from vireo import config as configuration
 from vireo.run import console

@@ -44,6 +44,48 @@ class Server:
         self.pages[path] = Page(body, **manners)
         return self.url + path
 
+    def hub(
+        self,
+        repo: str,
+        files: dict[str, bytes],
+        kind: str = "model",
+        commit: str = "c" * 40,
+        revisions: tuple[str, ...] = ("main",),
+        token: str | None = None,
+    ) -> None:
+        """Serve the part of the Hub's interface that a download needs."""
+        api = f"/api/{kind}s/{repo}"
+        listed = [
+            {
+                "rfilename": name,
+                "size": len(body),
+                "lfs": {
+                    "sha256": hashlib.sha256(body).hexdigest(),
+                    "size": len(body),
+                    "pointerSize": 130,
+                },
+            }
+            for name, body in files.items()
+        ]
+        info = {"id": repo, "sha": commit, "siblings": listed, "private": False, "tags": []}
+        place = {"model": "", "dataset": "/datasets"}[kind]
+        for revision in {*revisions, commit}:
+            answer = json.dumps({**info, "sha": commit}).encode()
+            self.put(f"{api}/revision/{revision}", answer, token=token)
+            for name, body in files.items():
+                digest = hashlib.sha256(body).hexdigest()
+                self.put(
+                    f"{place}/{repo}/resolve/{revision}/{name}",
+                    body,
+                    etag=f'"{digest}"',
+                    token=token,
+                    headers={
+                        "X-Repo-Commit": commit,
+                        "X-Linked-Etag": f'"{digest}"',
+                        "X-Linked-Size": str(len(body)),
+                    },
+                )
+
     def ranges(self) -> list[str | None]:
         return [r for method, _, r in self.requests if method == "GET"]
 
@@ -132,46 +174,3 @@ def server() -> Iterator[Server]:
     yield made
     made.http.shutdown()
     made.http.server_close()
-
-
-def hub_repository(
-    server: Server,
-    repo: str,
-    files: dict[str, bytes],
-    kind: str = "model",
-    commit: str = "c" * 40,
-    revisions: tuple[str, ...] = ("main",),
-    token: str | None = None,
-) -> None:
-    """Serve the part of the Hub's interface that a download needs."""
-    api = f"/api/{kind}s/{repo}"
-    listed = [
-        {
-            "rfilename": name,
-            "size": len(body),
-            "lfs": {
-                "sha256": hashlib.sha256(body).hexdigest(),
-                "size": len(body),
-                "pointerSize": 130,
-            },
-        }
-        for name, body in files.items()
-    ]
-    info = {"id": repo, "sha": commit, "siblings": listed, "private": False, "tags": []}
-    place = {"model": "", "dataset": "/datasets"}[kind]
-    for revision in {*revisions, commit}:
-        answer = json.dumps({**info, "sha": commit}).encode()
-        server.put(f"{api}/revision/{revision}", answer, token=token)
-        for name, body in files.items():
-            digest = hashlib.sha256(body).hexdigest()
-            server.put(
-                f"{place}/{repo}/resolve/{revision}/{name}",
-                body,
-                etag=f'"{digest}"',
-                token=token,
-                headers={
-                    "X-Repo-Commit": commit,
-                    "X-Linked-Etag": f'"{digest}"',
-                    "X-Linked-Size": str(len(body)),
-                },
-            )

@@ -24,7 +24,7 @@ ATTEMPTS = 6  # per URL, counting only those that brought no new byte
 UNREACHABLE_ATTEMPTS = 2  # no route or no such host: a mirror or the manual step is more use
 BACKOFF_S = 1.0
 TIMEOUT_S = (20.0, 60.0)  # to connect, between two packets
-CHUNK = 1 << 20
+CHUNK = 1 << 16  # a broken connection loses what is less than this
 
 Report = Callable[[int], None]
 
