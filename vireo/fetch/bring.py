@@ -38,7 +38,7 @@ class Bring:
         """Fetch and unpack what lacks; returns where it came from, for the receipt."""
         if not local.look(self.block, self.root).complete:
             self._unpack_present()
-            todo = self._todo()
+            todo = [] if local.look(self.block, self.root).complete else self._todo()
             if todo:
                 self._refuse_without_source()
                 todo = self._expand(todo)
@@ -61,31 +61,17 @@ class Bring:
         return [e for e in self.block.get("files", []) if not self._done(e)]
 
     def _done(self, entry: Block) -> bool:
-        if not entry.get("extract"):
-            return local.find(entry, self.root) is not None
-        return "*" not in entry["name"] and self._unpacked(entry)
-
-    def _unpacked(self, entry: Block) -> bool:
-        """True when every member of an archive stands where it was put."""
-        marker = self._marker(entry["name"])
-        if not marker.exists():
-            return False
-        target = self._target(entry)
-        return all((target / name).exists() for name in files.read_json(marker)["members"])
-
-    def _marker(self, archive_name: str) -> Path:
-        return files.inside(self.root / NOTES / "unpacked", f"{archive_name}.json")
-
-    def _target(self, entry: Block) -> Path:
-        return files.inside(self.root, entry["extract"].get("to", "."))
+        if local.packed(entry):
+            return "*" not in entry["name"] and local.unpacked(entry, self.root)
+        return local.find(entry, self.root) is not None
 
     def _unpack_present(self) -> None:
         """Archives that the user dropped into data/<artifact> are unpacked, and left there."""
         for entry in self.block.get("files", []):
-            if entry.get("extract") and self.root.is_dir():
+            if local.packed(entry) and self.root.is_dir():
                 for path in sorted(self.root.glob(entry["name"])):
                     one = {**entry, "name": str(path.relative_to(self.root))}
-                    if not self._unpacked(one):
+                    if not local.unpacked(one, self.root):
                         local.check(entry, path, self.name)
                         self._unpack(one, path)
 
@@ -139,7 +125,7 @@ class Bring:
         plain, packed, unpacked = 0, [0], 0
         for entry in todo:
             size = entry.get("size") or entry.get("about") or 0
-            if entry.get("extract"):
+            if local.packed(entry):
                 packed.append(size)
                 unpacked += entry["extract"].get("unpacked") or size
             else:
@@ -196,7 +182,7 @@ class Bring:
             else:
                 got, path = self._from_url(_url(source, remote), name, expected, bar)
         self.used.append(got.url)
-        if entry.get("extract"):
+        if local.packed(entry):
             receipt.enforce(self.name, name, got.size, got.sha256, got.url)
             self._unpack(entry, path)
             if self.config.get("keep_archives", True):
@@ -249,12 +235,12 @@ class Bring:
         log.info("%s: unpacking %s (%s)", self.name, path.name, readable(path.stat().st_size))
         names = archive.extract(
             path,
-            self._target(entry),
+            local.target(entry, self.root),
             flatten=options.get("flatten", False),
             limit=options.get("unpacked"),
         )
         note = {"size": path.stat().st_size, "members": names}
-        files.write_json(self._marker(entry["name"]), note, indent=None)
+        files.write_json(local.marker(self.root, entry["name"]), note, indent=None)
 
 
 def _own_facts(candidate: Block) -> Block:

@@ -48,6 +48,12 @@ def look(block: Block, root: Path) -> State:
             _look_for_want(want, root, state, whole.get(want["what"]))
         return state
     for entry in block.get("files", []):
+        if packed(entry):
+            if members := _unpacked_members(entry, root):
+                state.found[entry["name"]] = members
+            elif not entry.get("optional"):
+                state.missing.append(_describe_file(entry))
+            continue
         at = find(entry, root)
         if at is None:
             if not entry.get("optional"):
@@ -55,6 +61,41 @@ def look(block: Block, root: Path) -> State:
         else:
             state.listed[str(at[1].relative_to(root))] = at[1]
     return state
+
+
+def packed(entry: Block) -> bool:
+    """True for a file that is an archive to unpack."""
+    return entry.get("extract") is not None
+
+
+def target(entry: Block, root: Path) -> Path:
+    """Folder into which an archive is unpacked."""
+    return inside(root, entry["extract"].get("to", "."))
+
+
+def marker(root: Path, archive: str) -> Path:
+    """Note that is written when an archive has been unpacked; lists its members."""
+    return inside(root / NOTES / "unpacked", f"{archive}.json")
+
+
+def unpacked(entry: Block, root: Path) -> bool:
+    """True when every member of an archive stands where it was put."""
+    note = marker(root, entry["name"])
+    if not note.exists():
+        return False
+    place = target(entry, root)
+    return all((place / name).exists() for name in files.read_json(note)["members"])
+
+
+def _unpacked_members(entry: Block, root: Path) -> int:
+    """Number of members in place of an archive or a pattern of archives; 0 if not all are."""
+    notes = root / NOTES / "unpacked"
+    known = [
+        str(p.relative_to(notes))[: -len(".json")] for p in notes.glob(entry["name"] + ".json")
+    ]
+    if not known or not all(unpacked({**entry, "name": name}, root) for name in known):
+        return 0
+    return sum(len(files.read_json(marker(root, name))["members"]) for name in known)
 
 
 def find(entry: Block, root: Path) -> tuple[Block, Path] | None:
@@ -140,7 +181,7 @@ def take(artifact: str, block: Block, where: str) -> tuple[Path, State, str]:
         archives = [
             str(p.relative_to(path))
             for e in block.get("files", [])
-            if e.get("extract")
+            if packed(e)
             for p in _matches(path, [e["name"], Path(e["name"]).name])
         ]
         hint = (
@@ -179,7 +220,8 @@ def describe_missing(artifact: str, block: Block, config: Block) -> str:
         return ""
     size = total_size(block)
     facts = [block.get("title", ""), readable(size) if size else "", _licence(block)]
-    lines = [f"{artifact} ({', '.join(f for f in facts if f)}) is not here yet:"]
+    known = ", ".join(fact for fact in facts if fact)
+    lines = [f"{artifact}{f' ({known})' if known else ''} is not here yet:"]
     lines += [f"  - {text}" for text in todo]
     if block.get("by_hand"):
         lines.append("  By hand:")

@@ -30,7 +30,7 @@ def setup(log_file: str | Path | None = None) -> None:
         handlers=handlers,
         force=True,
     )
-    for noisy in ("matplotlib", "PIL", "httpx", "urllib3", "libav"):
+    for noisy in ("matplotlib", "PIL", "httpx", "httpx2", "urllib3", "libav"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
 
 
