@@ -1,9 +1,9 @@
 """The frame store: one lossless uint8 .safetensors per video and protocol, with its facts inside.
 
 `frames` [N,H,W,3], `indices` [N], `times` [N]; the header's metadata says what was read (path,
-size, mtime), how it went (status, flags, error) and guards the pixels with a checksum. A stored answer is
-used only while the source file is unchanged; a damaged file is simply made again. Failed videos are
-kept too, as answers without frames, so that they are tried again only when the file changes.
+size, mtime), how it went (status, flags, error) and guards the pixels with a checksum. A stored
+answer is used only while the source file is unchanged; a damaged file is simply made again. Failed
+videos are kept too, without frames, so that they are tried again only when the file changes.
 """
 
 import hashlib

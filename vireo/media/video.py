@@ -117,6 +117,8 @@ class Video:
         options = {"format_whitelist": FORMATS, "protocol_whitelist": "file"}
         try:
             self._container = av.open(target, options=options, metadata_errors="replace")
+        except MemoryError:
+            raise
         except (av.error.FFmpegError, OSError, ValueError) as error:
             raise UndecodableVideo(f"cannot open {self.name} as a video: {_why(error)}") from error
         cover = av.stream.Disposition.attached_pic
