@@ -110,7 +110,7 @@ def _whole(text: str, where: str) -> int | None:
 
 
 def inline(config: dict[str, Any]) -> list[Published]:
-    """Numbers inside the config's own blocks; each names the other side (`model` or `benchmark`)."""
+    """Numbers inside config blocks; each names the other side (`model` or `benchmark`)."""
     rows = []
     for section, own in (("models", "model"), ("benchmarks", "benchmark")):
         for name, block in config.get(section, {}).items():

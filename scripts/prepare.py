@@ -1,0 +1,82 @@
+"""Annotations -> items; folders of videos -> an inventory of what is there."""
+
+import argparse
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import pandas as pd
+
+from vireo import benchmarks
+from vireo import config as configuration
+from vireo.errors import VireoError
+from vireo.run import console, tables
+from vireo.run.console import log
+from vireo.run.files import read_json
+
+SHOWN = 5
+
+
+def main() -> int:
+    """Parse the command line, read the data's receipts, write both tables."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("benchmark", help="name in config/benchmarks.yaml")
+    parser.add_argument(
+        "--sources",
+        nargs="+",
+        required=True,
+        metavar="ROLE=RECEIPT",
+        help="receipt of the artifact for each role of the benchmark",
+    )
+    parser.add_argument("--items", required=True, metavar="FILE", help="items to write (Parquet)")
+    parser.add_argument("--videos", required=True, metavar="FILE", help="inventory to write")
+    console.add_common(parser)
+    args = parser.parse_args()
+    console.setup(args.log)
+    block = configuration.benchmark(configuration.load(args.config), args.benchmark)
+    module = benchmarks.module(block.get("module") or args.benchmark)
+    sources = roots(args.sources, block)
+    items = module.items(sources, block)
+    tables.check_items(items, args.benchmark)
+    videos = module.videos(sources, items, block)
+    log.info("%s: %d items on %d videos", args.benchmark, len(items), items["video"].nunique())
+    report(items, videos)
+    tables.write(videos, args.videos)
+    tables.write(items, args.items)
+    return 0
+
+
+def roots(pairs: list[str], block: dict) -> dict[str, Path]:
+    """Role -> folder (or file), read from the receipts; every role of the block must be there."""
+    result = {}
+    for pair in pairs:
+        role, _, receipt = pair.partition("=")
+        if not receipt:
+            raise VireoError(f"--sources {pair!r}: write ROLE=RECEIPT")
+        result[role] = Path(read_json(receipt, "receipt")["root"])
+        if not result[role].exists():
+            raise VireoError(
+                f"{result[role]} is gone, which {receipt} names; delete the receipt to look again"
+            )
+    missing = [role for role in block["sources"] if role not in result]
+    if missing:
+        raise VireoError(f"--sources lacks the role {', '.join(missing)}")
+    return result
+
+
+def report(items: pd.DataFrame, videos: pd.DataFrame) -> None:
+    """Log how many videos of each split are there, and the first of those that are not."""
+    splits = items.drop_duplicates("video").set_index("video")["split"]
+    split = videos["video"].map(splits)
+    for name in splits.unique():
+        here = videos.loc[split == name, "status"] == "found"
+        log.info("%s: %d of %d videos found", name, here.sum(), len(here))
+    gone = videos.loc[videos["status"] != "found", "video"]
+    if len(gone):
+        rest = f" and {len(gone) - SHOWN} more" if len(gone) > SHOWN else ""
+        log.warning("no file for %s%s", ", ".join(gone[:SHOWN]), rest)
+
+
+if __name__ == "__main__":
+    console.run(main)

@@ -1,0 +1,144 @@
+"""Predictions -> a checked number: results/MODEL/RUN.json and the official files. Never infers."""
+
+import argparse
+import sys
+import time
+from pathlib import Path
+from types import ModuleType
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import pandas as pd
+
+from vireo import benchmarks
+from vireo import config as configuration
+from vireo.errors import VireoError
+from vireo.run import console, predictions, provenance, published, result, tables
+from vireo.run.console import log
+from vireo.run.files import write_json, write_text
+
+PUBLISHED = configuration.HOME / "config/published.tsv"
+
+
+def main() -> int:
+    """Parse the command line, score, write the result last."""
+    started = time.time()
+    args = parse()
+    console.setup(args.log)
+    config = configuration.load(args.config)
+    configuration.model(config, args.model)
+    name, splits = configuration.resolve_run(config, args.run)
+    block = {**configuration.benchmark(config, name), "model": args.model}
+    module = benchmarks.module(block.get("module") or name)
+    every = tables.read_items(args.items)
+    items = every[every["split"].isin(splits)].reset_index(drop=True)
+    if items.empty:
+        raise VireoError(f"{args.items} holds no items of {', '.join(splits)}")
+
+    def scored(files: list[str]) -> result.Run:
+        rows = merge(every, items, files)
+        scores = module.score(items, rows, block)
+        return result.Run(config, args.model, args.run, items, rows, scores)
+
+    run = scored(args.predictions)
+    controls = {control: scored(files) for control, files in grouped(args.controls).items()}
+    out = Path(args.out)
+    files = write_beside(run, out.with_suffix(""), module, block)
+    numbers = published.read(PUBLISHED) + published.inline(config)
+    facts = provenance.collect(
+        config,
+        weights=None if args.weights in (None, "none") else args.weights,
+        items=items,
+        videos=tables.read_videos(args.videos),
+        shards=[predictions.info(file) for file in args.predictions],
+        started=started,
+    )
+    chosen = published.find(numbers, args.model, name, splits, headline=args.run == name)
+    whole = result.assemble(run, chosen, facts, controls, files)
+    say(whole)
+    write_json(out, whole)
+    return 0
+
+
+def parse() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("model", help="name in config/models.yaml")
+    parser.add_argument("run", help="benchmark, or benchmark_split")
+    parser.add_argument("--items", required=True, metavar="FILE", help="items (Parquet)")
+    parser.add_argument("--videos", required=True, metavar="FILE", help="inventory of videos")
+    parser.add_argument(
+        "--predictions", nargs="+", required=True, metavar="FILE", help="all shards of the splits"
+    )
+    parser.add_argument(
+        "--controls", nargs="*", default=[], metavar="NAME=FILE", help="shards of the controls"
+    )
+    parser.add_argument("--weights", metavar="FILE", help="receipt or file of the weights, or none")
+    parser.add_argument("--out", required=True, metavar="FILE", help="result to write (JSON)")
+    console.add_common(parser)
+    return parser.parse_args()
+
+
+def grouped(pairs: list[str]) -> dict[str, list[str]]:
+    """Control -> its shards."""
+    result: dict[str, list[str]] = {}
+    for pair in pairs:
+        name, _, file = pair.partition("=")
+        if not file:
+            raise VireoError(f"--controls {pair!r}: write NAME=FILE")
+        result.setdefault(name, []).append(file)
+    return result
+
+
+def merge(every: pd.DataFrame, items: pd.DataFrame, files: list[str]) -> pd.DataFrame:
+    """All rows of the shards for `items`, each with at least one; foreign rows are refused."""
+    rows = predictions.read(files)
+    foreign = rows.loc[~rows["id"].isin(every["id"]), "id"]
+    if len(foreign):
+        raise VireoError(
+            f"predictions hold {foreign.iloc[0]!r} ({len(foreign)} in all), which is no item of "
+            "this benchmark: the items have changed, infer again"
+        )
+    absent = int((~items["id"].isin(rows["id"])).sum())
+    if absent:
+        log.warning("%d of %d items have no row in any shard", absent, len(items))
+    return result.complete(items, rows)
+
+
+def write_beside(run: result.Run, folder: Path, module: ModuleType, block: dict) -> list[str]:
+    """Write predictions.parquet, the official files and printout; returns their names."""
+    rows = run.predictions.astype(object).where(run.predictions.notna(), None)
+    predictions.write(folder / "predictions.parquet", rows.to_dict("records"))
+    files = [folder / "predictions.parquet"]
+    files += module.export(run.items, run.predictions, folder, block)
+    if run.scores.printout:
+        files.append(folder / "official_scorer.txt")
+        write_text(files[-1], run.scores.printout)
+    return [file.name for file in files]
+
+
+def say(whole: dict) -> None:
+    """Log the numbers for people who watch the log."""
+    for metric in whole["metrics"].values():
+        if metric["value"] is not None:
+            interval = " to ".join(f"{x:.1f}" for x in metric["ci95"] or ())
+            log.info(
+                "%s: %.2f%s (n = %d%s)",
+                *(metric["title"] or "value", metric["value"], metric["unit"], metric["n"]),
+                f", 95 % interval {interval}" if interval else "",
+            )
+    for name, control in whole["controls"].items():
+        if control["value"] is not None:
+            log.info("control %s: %.2f", name, control["value"])
+    cover = whole["coverage"]
+    log.info(
+        "coverage: %d of %d items (missing %d, undecodable %d, error %d); verdict: %s",
+        *(cover["ok"], cover["items"], cover["missing"], cover["undecodable"], cover["error"]),
+        whole["verdict"]["word"],
+    )
+    for note in whole["notes"]:
+        log.info("note: %s", note)
+
+
+if __name__ == "__main__":
+    console.run(main)
