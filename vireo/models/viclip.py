@@ -6,6 +6,7 @@ Precision: the whole model runs in the dtype it is loaded in (float32 unless the
 bfloat16 or float16; no autocast); features are normalised in float32 whatever the dtype.
 """
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -236,7 +237,7 @@ def load(
         with torch.device("meta"):
             module = build(cfg["arch"])
         named = fit(checkpoint.tensors(weights), module)
-        checkpoint.load_into(module, named, weights, dtype, device, _guess(cfg["arch"]))
+        checkpoint.load_into(module, named, weights, dtype, device, guess_size(cfg["arch"]))
     size = cfg.get("size") or module.arch["image_size"]
     return Model(module, Preprocess(cfg["mean"], cfg["std"], size))
 
@@ -263,7 +264,9 @@ def fit(named: dict[str, Any], module: ViCLIP) -> dict[str, Any]:
     return named
 
 
-def _guess(arch: dict[str, Any]) -> Any:
+def guess_size(arch: dict[str, Any]) -> Callable[[dict[str, tuple[int, ...]]], str]:
+    """A hint for `load_into`: the released size that a checkpoint's shapes are of."""
+
     def hint(shapes: dict[str, tuple[int, ...]]) -> str:
         found = _size_of(shapes)
         asked = next((n for n, a in SIZES.items() if a["width"] == arch["width"]), "another size")

@@ -11,13 +11,25 @@ arguments are parsed by the standard library's `pickletools`.
 import pickletools
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, BinaryIO
+from typing import Any, Protocol
 
 from vireo.errors import VireoError
 
 
 class BadPickle(VireoError):
     """The bytes are no pickle, or one that ends too early."""
+
+
+class Stream(Protocol):
+    """What is needed of a binary file."""
+
+    def read(self, count: int, /) -> bytes:
+        """At most `count` bytes."""
+        ...
+
+    def readline(self) -> bytes:
+        """Bytes up to a line's end."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,15 +72,15 @@ _Mark = object()
 _PRIMITIVE = (str, int, float, bool, bytes, type(None))
 
 
-def load(stream: BinaryIO, persistent: Callable[[Any], Any]) -> Any:
+def load(stream: Stream, persistent: Callable[[Any], Any]) -> Any:
     """Read one pickle from the stream (which is left right behind it).
 
     `persistent(id)` turns torch's storage ids into storages. Any defect of the bytes raises
-    BadPickle; nothing else is raised and nothing is imported or called.
+    BadPickle (or what `persistent` raises); nothing is imported or called.
     """
     try:
         return _Machine(persistent).run(stream)
-    except BadPickle:
+    except VireoError:
         raise
     except Exception as error:  # bytes from outside may break any of the steps
         raise BadPickle(f"not a readable pickle ({type(error).__name__}: {error})") from error
@@ -80,7 +92,7 @@ class _Machine:
         self.stack: list[Any] = []
         self.memo: dict[int, Any] = {}
 
-    def run(self, stream: BinaryIO) -> Any:
+    def run(self, stream: Any) -> Any:
         for opcode, argument, _ in pickletools.genops(stream):
             name = opcode.name
             if name == "STOP":
