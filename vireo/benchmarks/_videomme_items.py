@@ -56,10 +56,7 @@ def options(value: Any) -> list[str]:
         value = value.decode("utf-8")
     if isinstance(value, str):
         text = value.replace("\x00", "").strip()
-        try:
-            value = ast.literal_eval(text)
-        except (ValueError, SyntaxError, MemoryError, RecursionError) as error:
-            raise ValueError(f"not a list of options: {text[:80]!r}") from error
+        value = _literal(text)
         if (
             isinstance(value, list | tuple)
             and len(value) == 1
@@ -81,6 +78,15 @@ def options(value: Any) -> list[str]:
         if not option.lstrip().startswith(f"{mark}."):
             raise ValueError(f"option {option[:40]!r} does not begin with '{mark}.'")
     return found
+
+
+def _literal(text: str) -> Any:
+    for parse in (json.loads, ast.literal_eval):
+        try:
+            return parse(text)
+        except (ValueError, SyntaxError, MemoryError, RecursionError):
+            continue
+    raise ValueError(f"not a list of options: {text[:80]!r}")
 
 
 def items(sources: dict[str, Path], block: dict[str, Any]) -> pd.DataFrame:
