@@ -29,7 +29,7 @@ Source = tuple[int, int] | None
 # Higher wins among the lines of one (id, view).
 RANK = {"ok": 3, "undecodable": 2, "error": 1, "missing": 0}
 # Frames that were produced in spite of damage: final only while the file is exactly the same.
-DAMAGE_FLAGS = frozenset({"damaged", "partial", "truncated"})
+DAMAGE_FLAGS = frozenset({"damaged", "substituted"})
 
 _HEAD = b'{"crc":"%08x","row":'
 _LINE = re.compile(rb'\{"crc":"([0-9a-f]{8})","row":(\{.*\})\}', re.DOTALL)

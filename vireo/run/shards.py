@@ -1,4 +1,7 @@
-"""How the videos of a split are dealt out to jobs. Questions on one video stay together."""
+"""How work is divided: by group (the video), so that questions on one video share its decode.
+
+Shards are named as the rules name them: 1-of-4 … 4-of-4.
+"""
 
 import re
 from collections.abc import Iterable
@@ -6,15 +9,18 @@ from collections.abc import Iterable
 from vireo.errors import VireoError
 
 
-def parse(shard: str) -> tuple[int, int]:
-    """ "2-of-8" -> (2, 8); VireoError unless 1 <= 2 <= 8."""
-    match = re.fullmatch(r"(\d+)-of-(\d+)", shard)
-    if match is None or not 1 <= int(match[1]) <= int(match[2]):
-        raise VireoError(f"shard {shard!r}: write i-of-n with 1 <= i <= n, for example 1-of-4")
-    return int(match[1]), int(match[2])
+def shard_of(groups: Iterable[str], i: int, n: int) -> list[str]:
+    """Groups of shard `i` of `n`: of the sorted distinct groups, every n-th from the i-th on."""
+    if not 1 <= i <= n:
+        raise VireoError(f"shard {i}-of-{n} does not exist: numbers go from 1 to {n}")
+    return sorted(set(groups))[i - 1 :: n]
 
 
-def shard_of(groups: Iterable[str], shard: str) -> set[str]:
-    """The groups of one shard: all different ones sorted, every n-th from the i-th on."""
-    index, count = parse(shard)
-    return set(sorted(set(groups))[index - 1 :: count])
+def parse(text: str) -> tuple[int, int]:
+    """ "2-of-8" -> (2, 8); shards are numbered from 1."""
+    match = re.fullmatch(r"(\d+)-of-(\d+)", text)
+    if not match:
+        raise VireoError(f"shard {text!r}: write i-of-n, for example 1-of-4")
+    i, n = int(match[1]), int(match[2])
+    shard_of([], i, n)
+    return i, n

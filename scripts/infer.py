@@ -1,0 +1,64 @@
+"""Predictions of one model on one shard of a benchmark's split (rule infer).
+
+Resumes from the journals under cache/predictions: only what is not final is computed.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from vireo import config as cfg
+from vireo.run import console
+from vireo.run.controls import CONTROLS
+
+
+def main() -> int:
+    """Parse the command line and run the shard."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("model", help="name in config/models.yaml")
+    parser.add_argument("benchmark", help="name in config/benchmarks.yaml")
+    parser.add_argument("--split", required=True)
+    parser.add_argument("--shard", default="1-of-1", metavar="I-of-N")
+    parser.add_argument("--items", required=True, type=Path, metavar="FILE")
+    parser.add_argument("--videos", required=True, type=Path, metavar="FILE", help="inventory")
+    parser.add_argument(
+        "--weights", default="none", metavar="FILE", help="receipt, checkpoint file, or none"
+    )
+    parser.add_argument("--out", required=True, type=Path, metavar="FILE.parquet")
+    parser.add_argument(
+        "--control", metavar="NAME", help=f"spoil something on purpose: {', '.join(CONTROLS)}"
+    )
+    parser.add_argument("--device", help="auto, cpu or cuda (default: the configuration's)")
+    parser.add_argument("--batch-size", type=int, metavar="N", help="videos per forward pass")
+    parser.add_argument("--threads", type=int, metavar="N", help="CPU threads (default: torch's)")
+    console.add_common(parser)
+    args = parser.parse_args()
+    console.setup(args.log)
+    from vireo.run import infer
+
+    config = cfg.load(args.config)
+    job = infer.Job(
+        config=config,
+        model=args.model,
+        benchmark=args.benchmark,
+        split=args.split,
+        shard=args.shard,
+        items=args.items,
+        videos=args.videos,
+        weights=args.weights,
+        out=args.out,
+        control=args.control,
+        device=args.device,
+        batch_size=args.batch_size,
+        threads=args.threads,
+    )
+    infer.run(job)
+    return 0
+
+
+if __name__ == "__main__":
+    console.run(main)

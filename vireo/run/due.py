@@ -1,0 +1,95 @@
+"""Which videos a shard has to look at, and what the journal already answers."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from vireo.errors import VireoError
+from vireo.run.controls import partners
+from vireo.run.journal import Journal, Row, Source, resolve
+
+Span = tuple[str, float | None, float | None]  # video, start, end (seconds; None = its ends)
+
+
+@dataclass
+class Work:
+    """One stretch of one video with the items that it answers."""
+
+    span: Span
+    path: str | None  # None: there is no such file
+    kind: str
+    source: Source
+    items: list[Any] = field(default_factory=list)  # rows of the items table (`itertuples`)
+
+
+def table(path: Path, what: str) -> pd.DataFrame:
+    """Items or inventory from Parquet; VireoError when absent or damaged."""
+    try:
+        return pd.read_parquet(path)
+    except FileNotFoundError as error:
+        raise VireoError(f"{what} not found: {path}; scripts/prepare.py makes it") from error
+    except (OSError, ValueError) as error:
+        raise VireoError(f"{what} {path}: no readable Parquet file ({error})") from error
+
+
+def work_of(
+    split: pd.DataFrame, mine: pd.DataFrame, videos: pd.DataFrame, control: str | None
+) -> list[Work]:
+    """One `Work` per different stretch of video that the items `mine` of a split ask about.
+
+    Under `shuffled_videos` it is a stretch of another group's video, chosen over the whole split.
+    """
+    spans: dict[str, list[Span]] = {}
+    for item in split.itertuples():
+        own = spans.setdefault(str(item.group), [])
+        if _span(item) not in own:
+            own.append(_span(item))
+    other = partners(spans) if control == "shuffled_videos" else {group: group for group in spans}
+    inventory = {str(row.video): row for row in videos.itertuples()}
+    work: dict[Span, Work] = {}
+    for item in mine.itertuples():
+        group = str(item.group)
+        theirs = spans[other[group]]
+        span = theirs[spans[group].index(_span(item)) % len(theirs)]
+        if span not in work:
+            work[span] = _work(span, inventory)
+        work[span].items.append(item)
+    return list(work.values())
+
+
+def _span(item: Any) -> Span:
+    start, end = (None if math.isnan(t) else float(t) for t in (item.start, item.end))
+    return str(item.video), start, end
+
+
+def _work(span: Span, inventory: dict[str, Any]) -> Work:
+    row = inventory.get(span[0])
+    if row is None:
+        raise VireoError(
+            f"video {span[0]!r} of the items is not in the inventory; run scripts/prepare.py again"
+        )
+    if row.status != "found":
+        return Work(span, None, "file", None)
+    return Work(span, str(row.path), str(row.kind), (int(row.size), int(row.mtime_ns)))
+
+
+def known(journal: Journal, work: Sequence[Work]) -> tuple[list[Row], list[Work]]:
+    """Final rows of the journal, and the work that is left with the items it is left for."""
+    found = journal.read({item.id for w in work for item in w.items}.__contains__)
+    rows: list[Row] = []
+    due: list[Work] = []
+    for w in work:
+        left = []
+        for item in w.items:
+            row = resolve(found.get((item.id, 0), ()), w.source)
+            if row is None:
+                left.append(item)
+            else:
+                rows.append(row)
+        if left:
+            due.append(replace(w, items=left))
+    return rows, due

@@ -1,0 +1,78 @@
+"""What a prediction depends on: the description behind a journal key, and the weights it names."""
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from vireo import config as cfg
+from vireo.errors import VireoError
+from vireo.fetch import receipt
+from vireo.media.video import ENGINE
+
+# What inference reads of an item; answers and labels may be corrected without computing again.
+ITEM_COLUMNS = ("id", "split", "video", "start", "end", "question", "options", "group")
+
+
+def describe(
+    config: cfg.Config,
+    model: str,
+    benchmark: str,
+    items: pd.DataFrame,
+    weights: Path | None,
+    control: str | None = None,
+) -> dict[str, Any]:
+    """Everything that changes predictions and nothing else, readable by a person.
+
+    `items` is the whole benchmark, all splits, so that splits typed alone share predictions.
+    """
+    block, bench = cfg.model(config, model), cfg.benchmark(config, benchmark)
+    protocol = cfg.protocol(config, model, benchmark)
+    frames = {k: v for k, v in protocol.get("frames", {}).items() if k != "store"}
+    description = {
+        "family": block["family"],
+        "arch": block["arch"],
+        "options": block.get("options"),
+        "weights": None if weights is None else weights_hash(weights),
+        "seed": block.get("seed", 0) if weights is None else None,
+        "model_version": block["version"],
+        "dtype": cfg.dtype(config, model),
+        "tf32": config["tf32"],
+        "protocol": {**protocol, "frames": frames},
+        "decoder": ENGINE,
+        "benchmark": bench.get("module") or benchmark,
+        "benchmark_version": bench["version"],
+        "items": items_hash(items),
+        "control": control,
+    }
+    return {key: value for key, value in description.items() if value is not None}
+
+
+def items_hash(items: pd.DataFrame) -> str:
+    """Digest of the columns that inference reads, whatever the order of the rows."""
+    lines = sorted(
+        repr([list(v) if hasattr(v, "tolist") else v for v in row])
+        for row in items[list(ITEM_COLUMNS)].itertuples(index=False, name=None)
+    )
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
+
+
+def find_weights(given: str | Path | None, block: dict[str, Any]) -> Path | None:
+    """The weights file behind `--weights`: a receipt, a file, or "none" (untrained).
+
+    VireoError when it is absent, or when a receipt has several files and the block names none.
+    """
+    if given is None or str(given) in ("", "none"):
+        return None
+    path = Path(given)
+    if path.suffix == ".json":
+        return receipt.only_file(path, (block.get("weights") or {}).get("file"))
+    if not path.is_file():
+        raise VireoError(f"no weights at {path}: give a receipt, a checkpoint file, or 'none'")
+    return path
+
+
+def weights_hash(path: Path) -> str:
+    """sha256 of a weights file; kept under cache/ so that shards do not each read gigabytes."""
+    return receipt.hash_of(path)
