@@ -34,6 +34,12 @@ def spec_key(rule: dict[str, Any], size: dict[str, Any] | None) -> str:
     return digest(spec(rule, size))
 
 
+def stored(protocol: dict[str, Any]) -> bool:
+    """Whether a protocol's frames go through the store: asked for, and small (resized before)."""
+    wanted = bool(protocol.get("frames", {}).get("store"))
+    return wanted and resize.storable(protocol.get("resize"))
+
+
 class Store:
     """Stored frames under `root` (cache/frames); requests find their protocol's folder in it."""
 
