@@ -56,7 +56,7 @@ def clips(golden):
     """[2,8,3,H,W]: the preprocessed frames and the recorded int8 clip."""
     tag, model, io = golden
     rgb = io["frames_bgr_uint8"].numpy()[META[tag]["pick"]][..., ::-1]
-    first = model.transform(rgb, {"resize": {"library": "cv2", "kernel": "bilinear"}})
+    first = model.transform(rgb, {"resize": {"library": "cv2", "interpolation": "bilinear"}})
     return torch.stack([first, io["clip1_int8_div50"].float() / 50])
 
 
@@ -80,7 +80,9 @@ def test_the_transform_is_bit_exact(golden, clips):
     sized = model.transform(io["resized_rgb_uint8"].numpy(), {})
     assert torch.equal(sized, clips[0])
     rgb = io["frames_bgr_uint8"].numpy()[META[tag]["pick"]][..., ::-1]
-    assert np.array_equal(model.transform.resize(rgb, "cv2", {}), io["resized_rgb_uint8"].numpy())
+    assert np.array_equal(
+        model.transform.resize(rgb, {"library": "cv2"}), io["resized_rgb_uint8"].numpy()
+    )
 
 
 def test_video_features_layer_by_layer(golden, clips):

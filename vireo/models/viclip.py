@@ -19,6 +19,7 @@ from vireo.nn import checkpoint, interpolate
 from vireo.nn.clip import Transformer
 from vireo.nn.preprocess import Preprocess
 from vireo.nn.tokenizer import Tokenizer
+from vireo.run.device import set_precision
 
 SIZES: dict[str, dict[str, int]] = {
     "B/16": {
@@ -228,8 +229,7 @@ def load(
     must match by name and shape, or VireoError says what does not.
     """
     dtype = getattr(torch, dtype) if isinstance(dtype, str) else dtype
-    # float32 means IEEE float32 unless the config says otherwise (DESIGN §6).
-    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = bool(cfg.get("tf32"))
+    set_precision(bool(cfg.get("tf32")))
     if weights is None:
         module = build(cfg["arch"], torch.Generator().manual_seed(cfg.get("seed", 0)))
         module.to(device, dtype)
