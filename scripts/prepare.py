@@ -11,9 +11,9 @@ import pandas as pd
 from vireo import benchmarks
 from vireo import config as configuration
 from vireo.errors import VireoError
+from vireo.fetch import receipt
 from vireo.run import console, tables
 from vireo.run.console import log
-from vireo.run.files import read_json
 
 SHOWN = 5
 
@@ -51,14 +51,10 @@ def roots(pairs: list[str], block: dict) -> dict[str, Path]:
     """Role -> folder (or file), read from the receipts; every role of the block must be there."""
     result = {}
     for pair in pairs:
-        role, _, receipt = pair.partition("=")
-        if not receipt:
+        role, _, path = pair.partition("=")
+        if not path:
             raise VireoError(f"--sources {pair!r}: write ROLE=RECEIPT")
-        result[role] = Path(read_json(receipt, "receipt")["root"])
-        if not result[role].exists():
-            raise VireoError(
-                f"{result[role]} is gone, which {receipt} names; delete the receipt to look again"
-            )
+        result[role] = Path(receipt.read(path)["root"])
     missing = [role for role in block["sources"] if role not in result]
     if missing:
         raise VireoError(f"--sources lacks the role {', '.join(missing)}")

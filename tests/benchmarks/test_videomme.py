@@ -239,6 +239,49 @@ def test_files_that_are_no_annotations(tmp_path):
         videomme.items({"data": tmp_path}, BLOCK)
 
 
+# --- videos --------------------------------------------------------------------------------------
+
+
+def touch(path: Path, content: bytes = b"x") -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+
+
+def test_videos_in_both_layouts(tmp_path, caplog):
+    items = videomme.items(save(tmp_path, rows(6)), BLOCK)
+    touch(tmp_path / "videos/id-000.mp4")
+    touch(tmp_path / "videos/part_2/id-001.MP4")
+    touch(tmp_path / "id-002.mkv")
+    touch(tmp_path / "subtitle/id-000.srt")
+    touch(tmp_path / "output/id-003/frames/id-003_mp4_frame_00:01.jpg")
+    touch(tmp_path / "output/id-003/subtitles.txt")
+    touch(tmp_path / "output/id-003/id-003.json")
+    touch(tmp_path / "output/id-004/subtitles.txt")
+    touch(tmp_path / "videos/id-005.mp4.part")
+    with caplog.at_level("INFO", logger="vireo"):
+        found = videomme.videos({"data": tmp_path}, items, BLOCK).set_index("video")
+    assert list(found.index) == [f"id-{n:03d}" for n in range(6)]
+    assert list(found["status"]) == ["found"] * 4 + ["missing"] * 2
+    assert list(found["kind"])[:4] == ["file", "file", "file", "jpegs"]
+    assert list(found.index[found["subtitles"]]) == ["id-000", "id-003"]
+    assert found["path"]["id-001"] == str(tmp_path / "videos/part_2/id-001.MP4")
+    assert "subtitles of 2 of 6 videos" in caplog.text
+
+
+def test_videos_in_a_second_folder(tmp_path):
+    items = videomme.items(save(tmp_path / "a", rows(3)), BLOCK)
+    touch(tmp_path / "a/id-000.mp4", b"first")
+    touch(tmp_path / "b/id-000.mp4")
+    touch(tmp_path / "b/id-001.mp4", b"22")
+    touch(tmp_path / "b/id-001.srt")
+    sources = {"annotations": tmp_path / "a", "videos": tmp_path / "b"}
+    found = videomme.videos(sources, items, BLOCK).set_index("video")
+    assert list(found["status"]) == ["found", "found", "missing"]
+    assert found["path"]["id-000"] == str(tmp_path / "a/id-000.mp4")
+    assert list(found["size"]) == [5, 2, 0] and found["size"].dtype == "int64"
+    assert list(found["subtitles"]) == [False, True, False]
+
+
 # --- prompts, scores, official files -------------------------------------------------------------
 
 

@@ -30,6 +30,32 @@ PREDICTS = "choice"
 __all__ = ["DURATIONS", "LABELS", "items", "options"]
 
 
+def videos(sources: dict[str, Path], items: pd.DataFrame, block: dict[str, Any]) -> pd.DataFrame:
+    """Where each video lies, in either layout, one row per video (columns: vireo/run/tables.py).
+
+    `<videoID>.mp4` (any video ending, any depth) or `<videoID>/frames/*.jpg`; of several data
+    folders the first that has it. The further column `subtitles` says whether `<videoID>.srt` or
+    `<videoID>/subtitles.txt` is there; the model never sees them.
+    """
+    from vireo.media import inventory  # imports OpenCV, which scoring does not need
+
+    ids = list(dict.fromkeys(items["video"]))
+    roots = list(dict.fromkeys(Path(root) for root in sources.values()))
+    result = inventory.find(ids, roots[0])
+    spoken = inventory.find(ids, roots[0], ["{id}.srt"])["status"] == "found"
+    for root in roots[1:]:
+        other = inventory.find(ids, root)
+        result = result.where(result["status"] == "found", other)
+        spoken |= inventory.find(ids, root, ["{id}.srt"])["status"] == "found"
+    sliced = [
+        kind == "jpegs" and Path(path).with_name("subtitles.txt").exists()
+        for path, kind in zip(result["path"], result["kind"], strict=True)
+    ]
+    result["subtitles"] = spoken | pd.Series(sliced, dtype=bool)
+    log.info("subtitles of %d of %d videos (never used)", result["subtitles"].sum(), len(result))
+    return result
+
+
 def prompts(items: pd.DataFrame, protocol: dict[str, Any]) -> dict[str, list[str]]:
     """Item id -> the four texts compared with the video.
 
