@@ -4,8 +4,6 @@ import json
 import logging
 import platform
 import shutil
-import subprocess
-from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +12,7 @@ from safetensors.torch import save_file
 
 from vireo import __version__
 from vireo.errors import VireoError
-from vireo.run import files
+from vireo.run import files, provenance
 from vireo.training import record
 
 if TYPE_CHECKING:
@@ -68,33 +66,6 @@ def failures(folder: Path) -> list[dict[str, Any]]:
     return [seen[k] for k in sorted(seen)]
 
 
-def _git() -> str | None:
-    here = Path(__file__).parent
-
-    def ask(*words: str) -> str:
-        command = ["git", "-C", str(here), *words]
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-
-    try:
-        dirty = "-dirty" if ask("status", "--porcelain", "--", ".") else ""
-        return ask("rev-parse", "HEAD") + dirty
-    except (OSError, subprocess.CalledProcessError):
-        return None
-
-
-def provenance() -> dict[str, Any]:
-    """Commit and versions that made the weights."""
-    packages = ("torch", "torchvision", "accelerate", "numpy", "av")
-    return {
-        "vireo": __version__,
-        "git": _git(),
-        "python": platform.python_version(),
-        "machine": platform.machine(),
-        "versions": {name: metadata.version(name) for name in packages},
-        "threads": torch.get_num_threads(),
-    }
-
-
 def publish(
     folder: Path,
     state: Path,
@@ -115,7 +86,11 @@ def publish(
         **about,
         "sha256": files.sha256(target),
         "failed": {"count": len(failed), "videos": failed[:SHOWN_FAILURES]},
-        "made_by": provenance(),
+        "git": provenance.git(provenance.HOME),
+        "vireo": __version__,
+        "python": platform.python_version(),
+        "versions": provenance.versions(),
+        "threads": torch.get_num_threads(),
     }
-    files.write_json(folder / "recipe.json", told)
+    files.write_json(folder / "recipe.json", provenance.clean(told))
     return target

@@ -89,7 +89,12 @@ def curve(path: Path, out: Path, title: str) -> None:
         return
     across = min(3, len(names))
     down = math.ceil(len(names) / across)
-    style = {"svg.hashsalt": "vireo", "font.size": 9, "axes.grid": True, "grid.alpha": 0.3}
+    style: dict[Any, Any] = {
+        "svg.hashsalt": "vireo",
+        "font.size": 9,
+        "axes.grid": True,
+        "grid.alpha": 0.3,
+    }
     with plt.rc_context(style):
         figure, axes = plt.subplots(
             down, across, figsize=(4 * across, 2.8 * down), squeeze=False, layout="constrained"

@@ -1,0 +1,16 @@
+"""Cleaning of captions and class names before the tokenizer, as ViCLIP does it.
+
+Source: reference/viclip.md section 5.1; vectors `pre_text` in parity/viclip/misc.json.
+"""
+
+import re
+
+_DELETED = str.maketrans("-/", "  ", ",.'!?\"()*#:;~")
+
+
+def clean(text: str, most: int | None = None) -> str:
+    """Lower case, without punctuation, hyphens and slashes as blanks, at most `most` words."""
+    text = text.lower().translate(_DELETED).replace("<person>", "person")
+    # parity: a single tab or line break inside the text stays, only runs become one blank
+    text = re.sub(r"\s{2,}", " ", text).rstrip("\n").strip(" ")
+    return text if most is None else " ".join(text.split(" ")[:most])

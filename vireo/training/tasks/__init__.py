@@ -1,0 +1,1 @@
+"""What recipes train, one file each: `task: viclip_pretrain` is `viclip_pretrain.py`."""
