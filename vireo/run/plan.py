@@ -200,7 +200,7 @@ class Plan:
 
     def recipe_key(self, wc: Any) -> str:
         """What changes a training run's outcome."""
-        silent = ("title", "note", "hardware", "workers", "save_every")
+        silent = ("title", "note", "hardware", "workers", "save_every", "save_steps")
         block = cfg.recipe(self.config, wc.recipe)
         return digest({key: value for key, value in block.items() if key not in silent})
 
