@@ -9,7 +9,7 @@ def problems(result: dict, page: str) -> list[str]:
     """Sentences about what is not as it should be."""
     found = []
     accuracy = result["metrics"]["accuracy"]["value"]
-    controls = {n: c["metrics"]["accuracy"]["value"] for n, c in result["controls"].items()}
+    controls = {n: c["value"] for n, c in result["controls"].items()}
     if accuracy < 70:
         found.append(f"accuracy {accuracy} is below 70")
     if controls["shuffled_videos"] > 35:

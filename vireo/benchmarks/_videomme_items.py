@@ -166,7 +166,7 @@ def _check_labels(table: pd.DataFrame, path: Path, block: dict[str, Any]) -> Non
             raise VireoError(f"{path}: question {row['question_id']!r}: {problem}")
 
 
-def _item(row: dict[str, Any], path: Path) -> dict[str, Any]:
+def _item(row: dict[Any, Any], path: Path) -> dict[str, Any]:
     video = row["videoID"]
     if not re.fullmatch(r"[^/\\\x00-\x1f]+", video) or video in (".", ".."):
         raise VireoError(

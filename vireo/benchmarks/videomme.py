@@ -19,6 +19,7 @@ from vireo.benchmarks._videomme_items import DURATIONS, LABELS, items, options
 from vireo.errors import VireoError
 from vireo.metrics import mcq
 from vireo.metrics.scores import Metric, Scores
+from vireo.run import tables
 from vireo.run.files import read_json, write_json
 from vireo.run.stats import breakdown
 
@@ -65,7 +66,7 @@ def prompts(items: pd.DataFrame, protocol: dict[str, Any]) -> dict[str, list[str
     """
     prompt = protocol.get("prompt") or {}
     result = {}
-    for row in items.itertuples():
+    for row in tables.rows(items):
         texts = list(row.options)
         if not prompt.get("letter_prefix", True):
             texts = [re.sub(r"^\s*[A-D]\.\s*", "", text) for text in texts]
@@ -83,7 +84,7 @@ def responses(items: pd.DataFrame, predictions: pd.DataFrame) -> dict[str, str |
     done = predictions.loc[predictions["status"] == "ok"]
     given = dict(zip(done["id"], done["prediction"], strict=True))
     result: dict[str, str | None] = {}
-    for row in items.itertuples():
+    for row in tables.rows(items):
         value = json.loads(given[row.id]) if row.id in given else None
         if isinstance(value, int):
             if not 0 <= value < len(row.options):
@@ -98,7 +99,7 @@ def responses(items: pd.DataFrame, predictions: pd.DataFrame) -> dict[str, str |
 def grouped(items: pd.DataFrame, answers: dict[str, str | None]) -> list[dict[str, Any]]:
     """The official grouped format in dataset order; videos without any prediction are `missing`."""
     videos: dict[str, dict[str, Any]] = {}
-    for row in items.itertuples():
+    for row in tables.rows(items):
         meta = json.loads(row.meta)
         head = {k: meta[k] for k in ("video_id", "duration", "domain", "sub_category")}
         video = videos.setdefault(meta["video_id"], {**head, "missing": True, "questions": []})
@@ -120,7 +121,7 @@ def grouped(items: pd.DataFrame, answers: dict[str, str | None]) -> list[dict[st
 def flat(items: pd.DataFrame, answers: dict[str, str | None]) -> list[dict[str, Any]]:
     """The seed guide's list of questions; its `video_id` is the file stem (`videoID`)."""
     result = []
-    for row in items.itertuples():
+    for row in tables.rows(items):
         meta = json.loads(row.meta)
         result.append(
             {
@@ -153,7 +154,7 @@ def score(items: pd.DataFrame, predictions: pd.DataFrame, block: dict[str, Any])
     """Accuracy over answered questions and over all, by every label, and the official printout."""
     answers = responses(items, predictions)
     right, answered = {}, []
-    for row in items.itertuples():
+    for row in tables.rows(items):
         given = mcq.letter(answers[row.id] or "")
         right[row.id] = 100.0 * (given == row.answer)
         answered += [row.id] if given else []

@@ -13,7 +13,7 @@ import pandas as pd
 
 from vireo import config as cfg
 from vireo.metrics.scores import Metric, Scores
-from vireo.run import stats
+from vireo.run import stats, tables
 from vireo.run.published import Published
 from vireo.run.verdict import judge
 
@@ -205,7 +205,7 @@ def _failed(run: Run, status: pd.Series) -> list[dict[str, Any]]:
             "status": row.status,
             "error": row.error if isinstance(row.error, str) else None,
         }
-        for row in rows.itertuples()
+        for row in tables.rows(rows)
         if row.id in lacking
     ]
 

@@ -8,7 +8,9 @@ An inventory has one row per video: `video`, `path`, `kind` (file | jpegs), `siz
 `status` (found | missing).
 """
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pyarrow as pa
@@ -21,6 +23,11 @@ ITEM_COLUMNS = (
     *("question", "options", "answer", "group", "meta"),
 )
 VIDEO_COLUMNS = ("video", "path", "kind", "size", "mtime_ns", "status")
+
+
+def rows(table: pd.DataFrame) -> Iterator[Any]:
+    """Rows as named tuples, whose fields have the types of this module's columns."""
+    return iter(table.itertuples())
 
 
 def write(table: pd.DataFrame, path: str | Path) -> None:
