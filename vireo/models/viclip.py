@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vireo.errors import VireoError, unknown
-from vireo.nn import checkpoint, interpolate
+from vireo.nn import checkpoint, clip_weights, interpolate
 from vireo.nn.clip import Transformer
 from vireo.nn.preprocess import Preprocess
 from vireo.nn.tokenizer import Tokenizer
@@ -32,6 +32,7 @@ SIZES: dict[str, dict[str, int]] = {
     },
 }  # fmt: skip
 _OPTIONAL = {"context_length": 32, "vocab_size": 49408, "drop_path": 0.1, "checkpoint_num": 0}
+_NOT_IN_CLIP = ("temp", "vision_encoder.temporal_positional_embedding")
 
 
 class VisionEncoder(nn.Module):
@@ -223,7 +224,7 @@ def load(
     device: torch.device | str = "cpu",
     dtype: torch.dtype | str = torch.float32,
 ) -> Model:
-    """A model block and a checkpoint file (None: seeded random weights) -> `Model`.
+    """A model block and a ViCLIP or CLIP file (None: seeded random weights) -> `Model`.
 
     Position tables are fitted to arch.num_frames, context_length and image_size; everything else
     must match by name and shape, or VireoError says what does not.
@@ -236,10 +237,25 @@ def load(
     else:
         with torch.device("meta"):
             module = build(cfg["arch"])
-        named = fit(checkpoint.tensors(weights), module)
+        named: dict[str, Any] = dict(checkpoint.tensors(weights))
+        if clip_weights.is_clip(named):  # a baseline: CLIP seen as a ViCLIP of one frame
+            table = torch.zeros(module.vision_encoder.temporal_positional_embedding.shape)
+            missing = zip(_NOT_IN_CLIP, (torch.tensor(0.01), table), strict=True)
+            named = {**clip_weights.rename(named), **dict(missing)}
+        named = fit(named, module)
         checkpoint.load_into(module, named, weights, dtype, device, guess_size(cfg["arch"]))
     size = cfg.get("size") or module.arch["image_size"]
     return Model(module, Preprocess(cfg["mean"], cfg["std"], size))
+
+
+def start_from_clip(module: ViCLIP, path: str | Path) -> None:
+    """CLIP's weights into a model before training; temperature and frame positions stay.
+
+    Position tables are fitted; anything else that differs raises VireoError.
+    """
+    own = {n: v for n, v in module.state_dict().items() if n in _NOT_IN_CLIP}
+    named = fit({**clip_weights.read(path), **own}, module)
+    checkpoint.load_into(module, named, path, hint=guess_size(module.arch))
 
 
 def fit(named: dict[str, Any], module: ViCLIP) -> dict[str, Any]:

@@ -24,9 +24,12 @@ def tensors(path: str | Path, wrappers: Iterable[str] = WRAPPERS) -> dict[str, L
     """Name -> tensor of a checkpoint file, unwrapped and without `module.` before every name.
 
     The first of `wrappers` that the file has is taken; with none of them the file itself is the
-    dictionary. Raises VireoError naming the file when it is missing, damaged or no checkpoint.
+    dictionary. A TorchScript archive gives its parameters by dotted names. Raises VireoError
+    naming the file when it is missing, damaged or no checkpoint.
     """
     tree = read(path)
+    if isinstance(tree, unpickle.Opaque) and isinstance(tree.state, dict):
+        tree = _attributes(tree.state)
     for wrapper in wrappers:
         inner = _mapping(_mapping(tree).get(wrapper))
         if any(isinstance(value, Lazy) for value in inner.values()):
@@ -124,6 +127,23 @@ def _mapping(value: Any) -> dict[Any, Any]:
     if isinstance(value, unpickle.Opaque):  # a dictionary class of the authors' own
         return value.items
     return value if isinstance(value, dict) else {}
+
+
+def _attributes(state: dict[Any, Any]) -> dict[str, Lazy]:
+    """Tensors of a TorchScript module: stubs whose state is a dictionary of attributes, nested."""
+    found: dict[str, Lazy] = {}
+    todo, seen = [("", state)], set()
+    while todo:
+        prefix, attributes = todo.pop()
+        if id(attributes) in seen:
+            continue
+        seen.add(id(attributes))
+        for key, value in attributes.items():
+            if isinstance(value, Lazy):
+                found[f"{prefix}{key}"] = value
+            elif isinstance(value, unpickle.Opaque) and isinstance(value.state, dict):
+                todo.append((f"{prefix}{key}.", value.state))
+    return found
 
 
 def _looks_like(head: bytes) -> str:

@@ -1,0 +1,143 @@
+"""CLIP files of every origin give the features that their own library computes."""
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch.nn import functional as F
+
+from vireo.errors import VireoError
+from vireo.models import viclip
+from vireo.nn import clip_weights
+
+ARCH = {
+    "image_size": 32, "patch_size": 8, "width": 16, "layers": 2, "heads": 2, "embed_dim": 12,
+    "num_frames": 8, "text_width": 8, "text_layers": 2, "text_heads": 2,
+}  # fmt: skip
+CFG = {"arch": ARCH, "mean": [0.5] * 3, "std": [0.5] * 3}
+TEXTS = ["a dog runs", "B. Gray.", "a photo of a person doing abseiling"]
+
+
+@pytest.fixture(scope="module")
+def images():
+    return torch.randn(3, 3, 32, 32, generator=torch.Generator().manual_seed(1))
+
+
+@pytest.fixture(scope="module")
+def open_clip_model():
+    """open_clip's CLIP of the size of ARCH, with OpenAI's activation."""
+    from open_clip.model import CLIP, CLIPTextCfg, CLIPVisionCfg
+
+    torch.manual_seed(0)
+    vision = CLIPVisionCfg(layers=2, width=16, head_width=8, patch_size=8, image_size=32)
+    text = CLIPTextCfg(context_length=77, width=8, heads=2, layers=2)
+    return CLIP(12, vision, text, quick_gelu=True).eval()
+
+
+@pytest.fixture(scope="module")
+def hugging_face_model():
+    from transformers import CLIPConfig, CLIPModel
+
+    torch.manual_seed(0)
+    config = CLIPConfig(
+        vision_config={
+            "hidden_size": 16, "intermediate_size": 64, "num_hidden_layers": 2,
+            "num_attention_heads": 2, "image_size": 32, "patch_size": 8,
+        },
+        text_config={
+            "hidden_size": 8, "intermediate_size": 32, "num_hidden_layers": 2,
+            "num_attention_heads": 2, "eos_token_id": 49407,
+        },
+        projection_dim=12,
+    )  # fmt: skip
+    return CLIPModel(config).eval()
+
+
+def expect(path, images, vision, text):
+    """ViCLIP with the file's weights, one frame and 32 tokens, against the library's features."""
+    model = viclip.load(CFG, path)
+    torch.testing.assert_close(
+        model.embed_video(images), F.normalize(vision, dim=-1), atol=2e-5, rtol=0
+    )
+    torch.testing.assert_close(
+        model.embed_text(TEXTS), F.normalize(text, dim=-1), atol=2e-5, rtol=0
+    )
+
+
+@pytest.fixture(scope="module")
+def ids():
+    """Padded to 77: the end-of-text token comes early, so the context length does not matter."""
+    from vireo.nn.tokenizer import Tokenizer
+
+    return Tokenizer(77)(TEXTS)
+
+
+def test_open_clip(open_clip_model, images, ids, tmp_path):
+    path = tmp_path / "open_clip.pt"
+    state = {f"module.{k}": v for k, v in open_clip_model.state_dict().items()}
+    torch.save({"epoch": 1, "state_dict": state}, path)
+    with torch.no_grad():
+        vision, text = open_clip_model.encode_image(images), open_clip_model.encode_text(ids)
+    expect(path, images, vision, text)
+
+
+def test_open_clip_with_its_text_tower_apart(open_clip_model, images, ids, tmp_path):
+    state = open_clip_model.state_dict()
+    renamed = {
+        k if k.startswith(("visual.", "logit_")) else f"text.{k}": v for k, v in state.items()
+    }
+    save_file(renamed, tmp_path / "custom.safetensors")
+    with torch.no_grad():
+        vision, text = open_clip_model.encode_image(images), open_clip_model.encode_text(ids)
+    expect(tmp_path / "custom.safetensors", images, vision, text)
+
+
+@pytest.mark.filterwarnings("ignore")  # tracing is deprecated, files made by it are not
+def test_openai_torchscript_archive(open_clip_model, images, ids, tmp_path):
+    path = tmp_path / "ViT-tiny.pt"
+    traced = torch.jit.trace(open_clip_model, (images, ids), check_trace=False)
+    traced.save(str(path))
+    with torch.no_grad():
+        vision, text = open_clip_model.encode_image(images), open_clip_model.encode_text(ids)
+    expect(path, images, vision, text)
+
+
+def test_hugging_face(hugging_face_model, images, ids, tmp_path):
+    hugging_face_model.save_pretrained(tmp_path)
+    with torch.no_grad():
+        out = hugging_face_model(input_ids=ids, pixel_values=images)
+    expect(tmp_path / "model.safetensors", images, out.image_embeds, out.text_embeds)
+
+
+def test_half_precision_files_and_single_towers(open_clip_model, tmp_path):
+    state = {k: v.half() for k, v in open_clip_model.state_dict().items()}
+    visual = {k.removeprefix("visual."): v for k, v in state.items() if k.startswith("visual.")}
+    text = {k: v for k, v in state.items() if not k.startswith("visual.") and k != "logit_scale"}
+    torch.save(visual, tmp_path / "vision.pth")
+    torch.save(text, tmp_path / "text.pth")
+    torch.save(state, tmp_path / "both.pth")
+    parts = clip_weights.read(tmp_path / "vision.pth") | clip_weights.read(tmp_path / "text.pth")
+    whole = clip_weights.read(tmp_path / "both.pth")
+    assert parts.keys() == whole.keys()
+    assert all(torch.equal(parts[k], whole[k]) for k in whole)
+    assert whole["vision_encoder.conv1.weight"].shape == (16, 3, 1, 8, 8)
+    assert whole["vision_encoder.proj"].dtype == torch.float16
+
+
+def test_start_of_training_keeps_what_clip_lacks(open_clip_model, tmp_path):
+    torch.save(open_clip_model.state_dict(), tmp_path / "clip.pt")
+    model = viclip.build(ARCH)
+    with torch.no_grad():
+        model.temp.fill_(0.07)
+        model.vision_encoder.temporal_positional_embedding.fill_(0.5)
+    viclip.start_from_clip(model, tmp_path / "clip.pt")
+    assert model.temp.item() == pytest.approx(0.07)
+    assert model.vision_encoder.temporal_positional_embedding.eq(0.5).all()
+    table = open_clip_model.state_dict()["positional_embedding"]
+    assert torch.equal(model.text_encoder.positional_embedding, table[:32])
+    assert torch.equal(model.vision_encoder.proj, open_clip_model.visual.proj)
+
+
+def test_files_that_are_no_clip(tmp_path):
+    save_file({"fc.weight": torch.ones(2)}, tmp_path / "other.safetensors")
+    with pytest.raises(VireoError, match="holds no CLIP"):
+        clip_weights.read(tmp_path / "other.safetensors")
