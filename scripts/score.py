@@ -42,6 +42,10 @@ def main() -> int:
 
     run = scored(args.predictions)
     controls = {control: scored(files) for control, files in grouped(args.controls).items()}
+    shards = [predictions.info(file) for file in args.predictions]
+    cut = sum(shard.get("truncated_texts") or 0 for shard in shards)
+    if cut:
+        run.scores.notes.append(f"{cut} texts were longer than the model's context and were cut")
     out = Path(args.out)
     files = write_beside(run, out.with_suffix(""), module, block)
     numbers = published.read(PUBLISHED) + published.inline(config)
@@ -50,7 +54,7 @@ def main() -> int:
         weights=None if args.weights in (None, "none") else args.weights,
         items=items,
         videos=tables.read_videos(args.videos),
-        shards=[predictions.info(file) for file in args.predictions],
+        shards=shards,
         started=started,
     )
     chosen = published.find(numbers, args.model, name, splits, headline=args.run == name)

@@ -442,6 +442,12 @@ def test_exported_file_scores_like_the_run_itself(items, tmp_path):
     assert printed == videomme.score(items, predictions, BLOCK).printout
 
 
+def test_the_flat_file_is_not_scored_as_if_it_were_grouped(items, tmp_path):
+    path, _ = videomme.export(items, predict(items, {}), tmp_path / "out", BLOCK)
+    with pytest.raises(VireoError, match="flat list of questions; give the grouped file"):
+        run_evaluate(path, ["--video_duration_type", "short", "--skip_missing"])
+
+
 def test_literal_evaluation_only():
     assert ast.literal_eval("['A']") == ["A"]
     with pytest.raises(ValueError):

@@ -120,11 +120,6 @@ def test_number_of_videos(duration, hint):
         mcq.count(tiny(), [duration], LABELS)
 
 
-def test_a_flat_file_is_named_as_such():
-    with pytest.raises(VireoError, match="flat list of questions"):
-        mcq.count([{"question_id": "001-1", "response": "B"}], ["short"], LABELS)
-
-
 @given(st.text(alphabet="ABCDEabcd. Theanswrisbtopncou:", max_size=60))
 def test_letter_is_a_capital_of_the_response(response):
     found = mcq.letter(response)

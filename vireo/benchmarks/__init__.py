@@ -1,4 +1,22 @@
-"""Benchmarks, one file each; `module: videomme` in the config is `vireo/benchmarks/videomme.py`."""
+"""Benchmarks, one file each; `module: videomme` in the config is `vireo/benchmarks/videomme.py`.
+
+A benchmark file has (`block` is its config block; columns of the tables: vireo/run/tables.py and
+vireo/run/predictions.py)
+
+- `NEEDS`: the protocol of vireo/models that a model must fulfil; `PREDICTS`: "choice" (one of an
+  item's options) or "embedding";
+- `items(sources, block) -> DataFrame`: role -> folder, to one row per question or clip;
+- `videos(sources, items, block) -> DataFrame`: the inventory (vireo.media.inventory.find);
+- `prompts(items, protocol) -> {id: texts}`: for "choice", the texts that are compared;
+- `score(items, predictions, block) -> Scores`: pure, see vireo/metrics/scores.py;
+- `export(items, predictions, outdir, block) -> [paths]`: the official files (`block["model"]` is
+  the model's name);
+- `add_arguments(parser)`, `evaluate(args) -> str`: the official scorer's flags and printout, for
+  `python scripts/evaluate.py <benchmark> ...`.
+
+Helpers of a benchmark stand in files whose names begin with an underscore. Nothing here imports
+torch.
+"""
 
 import importlib
 from pathlib import Path

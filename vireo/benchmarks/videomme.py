@@ -52,6 +52,11 @@ def videos(sources: dict[str, Path], items: pd.DataFrame, block: dict[str, Any])
         kind == "jpegs" and Path(path).with_name("subtitles.txt").exists()
         for path, kind in zip(result["path"], result["kind"], strict=True)
     ]
+    if not (result["status"] == "found").any():
+        log.warning(
+            "no video in %s: expected <videoID>.mp4 at any depth or <videoID>/frames/*.jpg",
+            ", ".join(map(str, roots)),
+        )
     result["subtitles"] = spoken | pd.Series(sliced, dtype=bool)
     log.info("subtitles of %d of %d videos (never used)", result["subtitles"].sum(), len(result))
     return result
@@ -232,6 +237,11 @@ def evaluate(args: Namespace) -> str:
     videos = read_json(args.results_file, "results file")
     if not isinstance(videos, list):
         raise VireoError(f"{args.results_file}: not a list with one object per video")
+    if any(isinstance(v, dict) and "response" in v and "questions" not in v for v in videos):
+        raise VireoError(
+            f"{args.results_file} is a flat list of questions; give the grouped file, with one "
+            "object per video (<model>_output_test.json)"
+        )
     durations = args.video_duration_type.split(",")
     counted = mcq.count(videos, durations, LABELS, args.skip_missing, str(args.results_file))
     chosen = {

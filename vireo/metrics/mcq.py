@@ -120,8 +120,6 @@ def _get(mapping: Video, key: str, where: str) -> Any:
         hint = ""
         if key == "missing":
             hint = "; with --skip_missing every video needs `missing: true` or `missing: false`"
-        elif key in ("questions", "duration") and "response" in mapping:
-            hint = "; this is a flat list of questions; give the grouped file, one object per video"
         raise VireoError(f"{where}: no key {key!r}{hint}") from None
 
 
