@@ -255,7 +255,8 @@ def start_from_clip(module: ViCLIP, path: str | Path) -> None:
     """
     own = {n: v for n, v in module.state_dict().items() if n in _NOT_IN_CLIP}
     named = fit({**clip_weights.read(path), **own}, module)
-    checkpoint.load_into(module, named, path, hint=guess_size(module.arch))
+    device = module.temp.device
+    checkpoint.load_into(module, named, path, device=device, hint=guess_size(module.arch))
 
 
 def fit(named: dict[str, Any], module: ViCLIP) -> dict[str, Any]:

@@ -5,6 +5,10 @@ The reference differs from it in one thing: which literal strings in a text stan
 ids. The reference knows `<|startoftext|>` and `<|endoftext|>`; open_clip its own two spellings.
 """
 
+import importlib.util
+from pathlib import Path
+from typing import Any
+
 import regex
 import torch
 from torch import Tensor
@@ -22,11 +26,9 @@ class Tokenizer:
     """Callable on a list of strings; `truncated` counts the texts cut so far."""
 
     def __init__(self, context_length: int = 32) -> None:
-        from open_clip.tokenizer import SimpleTokenizer  # 3 s of imports that video-only work saves
-
         self.context_length = context_length
         self.truncated = 0
-        self._bpe = SimpleTokenizer(context_length=context_length)
+        self._bpe = _open_clip().SimpleTokenizer(context_length=context_length)
 
     def encode(self, text: str) -> list[int]:
         """Ids of one text without start, end and padding."""
@@ -52,3 +54,15 @@ class Tokenizer:
                 ids = [*ids[: self.context_length - 1], END]
             row[: len(ids)] = torch.tensor(ids)
         return rows
+
+
+def _open_clip() -> Any:
+    """open_clip's tokenizer module alone: its package would import timm and more, 2 CPU seconds."""
+    package = importlib.util.find_spec("open_clip")
+    assert package is not None and package.origin, "open-clip-torch is in pyproject.toml"
+    file = Path(package.origin).with_name("tokenizer.py")
+    spec = importlib.util.spec_from_file_location("vireo_open_clip_tokenizer", file)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
