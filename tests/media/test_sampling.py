@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from vireo.errors import VireoError
 from vireo.media import sampling
 
-GOLDEN = json.loads((Path(__file__).parents[1] / "golden/media/frame_rules.json").read_text())
+GOLDEN = json.loads((Path(__file__).parents[1] / "golden/viclip/misc.json").read_text())
 
 
 @pytest.mark.parametrize("case", GOLDEN["frame_indices"], ids=str)
