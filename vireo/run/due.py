@@ -3,7 +3,6 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -24,16 +23,6 @@ class Work:
     kind: str
     source: Source
     items: list[Any] = field(default_factory=list)  # rows of the items table (`itertuples`)
-
-
-def table(path: Path, what: str) -> pd.DataFrame:
-    """Items or inventory from Parquet; VireoError when absent or damaged."""
-    try:
-        return pd.read_parquet(path)
-    except FileNotFoundError as error:
-        raise VireoError(f"{what} not found: {path}; scripts/prepare.py makes it") from error
-    except (OSError, ValueError) as error:
-        raise VireoError(f"{what} {path}: no readable Parquet file ({error})") from error
 
 
 def work_of(

@@ -19,9 +19,9 @@ import pandas as pd
 from vireo import benchmarks, models
 from vireo import config as cfg
 from vireo.errors import VireoError, unknown
-from vireo.run import controls, identity, predictions
+from vireo.run import controls, identity, predictions, tables
 from vireo.run.console import Progress, log
-from vireo.run.due import Work, known, table, work_of
+from vireo.run.due import Work, known, work_of
 from vireo.run.files import write_text
 from vireo.run.journal import Journal, Row
 from vireo.run.prefetch import Prefetch
@@ -73,7 +73,7 @@ def run(job: Job) -> dict[str, Any]:
     bench = cfg.benchmark(job.config, job.benchmark)
     if job.split not in bench["splits"]:
         raise unknown("split", job.split, bench["splits"], f"(benchmark {job.benchmark})")
-    items, videos = table(job.items, "items"), table(job.videos, "video inventory")
+    items, videos = tables.read_items(job.items), tables.read_videos(job.videos)
     split = items[items["split"] == job.split]
     mine = split[split["group"].isin(shard_of(split["group"], *parse(job.shard)))]
     untrained = job.control == "untrained"
@@ -95,6 +95,9 @@ def run(job: Job) -> dict[str, Any]:
     info["videos"] = mine["group"].nunique()
     info["computed_videos"] = len(present)
     info["seconds"] = round(time.monotonic() - began, 3)
+    # Also when all of it was computed earlier: device and seconds are those of the predictions.
+    info["device"] = ", ".join(journal.said("device")) or None
+    info["work_seconds"] = round(sum(row["seconds"] for row in rows), 3)
     info["status"] = dict(Counter(row["status"] for row in rows))
     predictions.write(job.out, rows, {"key": key, "journal": journal.folder.name, **info})
     _say(job, info)
@@ -131,6 +134,8 @@ def _compute(
             batch = (block.get("hardware") or {}).get("batch", 16)
             batch = min(batch, CPU_BATCH) if where.type == "cpu" else batch
         batches = device.Batches(batch)
+        name = torch.cuda.get_device_name(where) if where.type == "cuda" else "cpu"
+        journal.facts = {"device": name, "torch": torch.__version__}
         clips = _clips(job, due, engine, protocol, threads)
         with Prefetch(clips, 2 * batch) as ahead, Progress(len(due), job.name, "video") as bar:
             for ready in _batched(ahead, batches):
@@ -144,9 +149,7 @@ def _compute(
                 rows += [row for found in made for row in found]
                 bar.update(len(ready))
         info["truncated_texts"] = engine.truncated
-        info["device"] = torch.cuda.get_device_name(where) if where.type == "cuda" else "cpu"
         info["batch_size"] = batches.size
-        info["torch"] = torch.__version__
     return rows
 
 
@@ -186,6 +189,7 @@ def _decoded(
     requests = [Request(w.span[0], w.path, w.kind, rule, size, *w.span[1:]) for w in due]
     for sample in pool.decode(requests, settings, store):
         asked = sample.request
+        assert asked is not None
         yield by_span[asked.video, asked.start, asked.end], sample
 
 

@@ -50,6 +50,7 @@ class Journal:
         self.folder = Path(root) / key_name(description)
         self.path = self.folder / f"{uuid.uuid4().hex}.jsonl"
         self.fsync_s = fsync_s
+        self.facts: dict[str, Any] = {}  # written into this process's header (device, versions)
         self._fd: int | None = None
         self._synced = 0.0
 
@@ -61,6 +62,11 @@ class Journal:
                 if wanted is None or wanted(row["id"]):
                     found.setdefault((row["id"], row["view"]), {})[body] = row
         return {key: [same[body] for body in sorted(same)] for key, same in found.items()}
+
+    def said(self, name: str) -> list[str]:
+        """What the headers of all journals under the key say of `name`, without repeats."""
+        paths = self.folder.glob("*.jsonl") if self.folder.is_dir() else ()
+        return sorted({str(head[name]) for p in paths if name in (head := header(p) or {})})
 
     def append(self, rows: Iterable[Row]) -> None:
         """Write a batch of rows with one system call; VireoError when the disk is full.
@@ -96,8 +102,8 @@ class Journal:
         except OSError as error:
             raise VireoError(f"cannot write the journal {self.path}: {error.strerror}") from error
         self._fd, self._synced = fd, time.monotonic()
-        started = {"host": socket.gethostname(), "pid": os.getpid(), "started": int(time.time())}
-        self._write(_encode({"journal": 1, "key": self.description, **started}))
+        here = {"host": socket.gethostname(), "pid": os.getpid(), "started": int(time.time())}
+        self._write(_encode({"journal": 1, "key": self.description, **self.facts, **here}))
         return fd
 
     def _write(self, data: bytes) -> None:
@@ -170,8 +176,8 @@ def _rows(path: str | Path) -> Iterator[tuple[bytes, Row]]:
 
 def _lines(path: str | Path) -> Iterator[tuple[bytes, dict[str, Any]]]:
     with open(path, "rb") as handle:
-        for line in handle.read().split(b"\n"):
-            match = _LINE.fullmatch(line)
+        for line in handle:
+            match = _LINE.fullmatch(line.rstrip(b"\n"))
             if match is None or zlib.crc32(match[2]) != int(match[1], 16):
                 continue
             try:
