@@ -1,0 +1,51 @@
+"""Results -> one page for people (rule report), or a few lines on the terminal (--summary)."""
+
+import argparse
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from vireo import config as configuration
+from vireo.report import page
+from vireo.report.gather import read_result
+from vireo.run import console
+from vireo.run.console import log
+
+
+def main() -> int:
+    """Parse the command line and write the page, or print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("results", nargs="+", metavar="RESULT.json", type=Path)
+    parser.add_argument("--out", metavar="FILE", type=Path, help="page to write (HTML)")
+    parser.add_argument("--summary", action="store_true", help="print the numbers as text")
+    parser.add_argument(
+        "--check",
+        action="store_true",
+        help="exit with 1 if a verdict is `not reproduced`",
+    )
+    console.add_common(parser)
+    args = parser.parse_args()
+    console.setup(args.log)
+    if not (args.out or args.summary or args.check):
+        parser.error("nothing to do: give --out, --summary or --check")
+    if args.summary:
+        print(page.summary(args.results))
+    if args.out:
+        page.write(args.results, configuration.load(args.config), args.out)
+    return check(args.results) if args.check else 0
+
+
+def check(paths: list[Path]) -> int:
+    """1 if a published number was missed."""
+    missed = 0
+    for path in paths:
+        for name, metric in read_result(path)["metrics"].items():
+            if metric["verdict"] == "not reproduced":
+                log.error("%s: %s: %s", path, name, "; ".join(metric["reasons"]))
+                missed = 1
+    return missed
+
+
+if __name__ == "__main__":
+    console.run(main)
