@@ -17,11 +17,11 @@ from vireo.errors import unknown
 from vireo.media import pool, resize, sampling
 from vireo.media.sample import Request
 from vireo.media.store import Store, spec, spec_key, stored
-from vireo.run import console
+from vireo.run import console, tables
 from vireo.run.console import Progress, log
-from vireo.run.due import table, work_of
+from vireo.run.due import work_of
 from vireo.run.files import write_json
-from vireo.run.shards import shard_of
+from vireo.run.shards import parse, shard_of
 
 SHOWN = 20
 
@@ -63,9 +63,9 @@ def main() -> int:
         log.info("%s × %s: frames are decoded directly, not stored", args.model, args.benchmark)
         write_json(args.out, {**manifest, "store": None, "note": "decoded directly"})
         return 0
-    items, videos = table(args.items, "items"), table(args.videos, "video inventory")
-    split = items[items["split"] == args.split]
-    mine = split[split["group"].isin(shard_of(split["group"], args.shard))]
+    split = tables.read_items(args.items, [args.split])
+    videos = tables.read_videos(args.videos)
+    mine = split[split["group"].isin(shard_of(split["group"], *parse(args.shard)))]
     size = resize.before_store(protocol.get("resize"))
     work = work_of(split, mine, videos, None)
     requests = [Request(w.span[0], w.path, w.kind, rule, size, *w.span[1:]) for w in work]
