@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from vireo import config as configuration
 from vireo.errors import VireoError
 from vireo.fetch import bring, http, receipt
 from vireo.run.fetch import describe_missing, fetch, listing
@@ -227,7 +228,7 @@ VIDEOS = {
     ],
     "wants": [
         {"what": "annotations", "any": ["*.parquet"]},
-        {"what": "videos", "count": 4, "any": ["videos/*.mp4", "output/*/frames"]},
+        {"what": "videos", "count": 4, "any": ["videos/*.mp4", "output/*/frames", "**/*.mkv"]},
         {"what": "subtitles", "count": 4, "optional": True, "any": ["subtitle/*.srt"]},
     ],
     "by_hand": "Read the terms.",
@@ -238,15 +239,17 @@ class TestDataSet:
     def test_own_folder_in_either_layout(self, tmp_path, caplog):
         (tmp_path / "own/videos").mkdir(parents=True)
         (tmp_path / "own/test.parquet").write_bytes(b"p")
-        with pytest.raises(VireoError, match=r"lacks videos: videos/\*.mp4 or output/\*/frames"):
+        with pytest.raises(VireoError, match=r"lacks videos: videos/\*.mp4 or output/\*/fr"):
             go(VIDEOS, paths={"thing": "own"})
         (tmp_path / "own/videos/a.mp4").write_bytes(b"v")
         made = go(VIDEOS, paths={"thing": "own"})
         assert made["found"] == {"videos": 1, "subtitles": 0}
         assert list(made["files"]) == ["test.parquet"]
         assert "videos: 1 of 4" in caplog.text
-        (tmp_path / "own/output/b/frames").mkdir(parents=True)
-        assert go(VIDEOS, paths={"thing": "own"})["found"]["videos"] == 2
+        for name in ("b.1", "b.2"):
+            (tmp_path / f"own/output/{name}/frames").mkdir(parents=True)
+        (tmp_path / "own/videos/a.mkv").write_bytes(b"v")
+        assert go(VIDEOS, paths={"thing": "own"})["found"]["videos"] == 3
 
     def test_own_folder_with_archives_still_packed(self, tmp_path):
         (tmp_path / "own").mkdir()
@@ -283,6 +286,25 @@ class TestDataSet:
     def test_listing(self):
         config = {"paths": {}, "artifacts": {"thing": {**VIDEOS, "title": "Things"}}}
         assert re.search(r"thing +unknown size +not in data/thing +Things", listing(config))
+
+    @pytest.mark.parametrize("layout", ["released", "guide", "guide's output folder", "elsewhere"])
+    def test_video_mme_in_every_layout(self, tmp_path, layout):
+        block = configuration.load()["artifacts"]["videomme"]
+        own = tmp_path / "own"
+        (own / "videomme").mkdir(parents=True)
+        (own / "videomme/test-00000-of-00001.parquet").write_bytes(b"p")
+        for name in ("fFjv93ACGo8", "a-b.c_d"):
+            place = {
+                "released": own / "videos" / f"{name}.MP4",
+                "guide": own / "output" / name / "frames" / f"{name}_mp4_frame_00:01.jpg",
+                "guide's output folder": own / name / "frames" / "1.jpg",
+                "elsewhere": own / "all/long" / f"{name}.mkv",
+            }[layout]
+            place.parent.mkdir(parents=True, exist_ok=True)
+            place.write_bytes(b"v")
+        made = go(block, "videomme", paths={"videomme": str(own)})
+        assert made["found"] == {"videos": 2, "subtitles": 0}
+        assert list(made["files"]) == ["videomme/test-00000-of-00001.parquet"]
 
 
 class TestOffline:
@@ -403,8 +425,10 @@ class TestHub:
     def test_files_patterns_and_pinned_commit(self, server):
         files = {"sub/w.pth": BODY, "v_1.zip": zipped(a_mp4="1"), "v_2.zip": zipped(b_mp4="1")}
         server.hub("some/model", files)
+        server.pages[f"/some/model/resolve/{'c' * 40}/sub/w.pth"].cut_after = [90_000]
         code, err = finish(start(self.block, HF_ENDPOINT=server.url))
         assert code == 0, err
+        assert any(asked for asked in server.ranges())
         made = json.loads(Path("data/receipts/thing.json").read_text())
         assert made["files"]["sub/w.pth"]["sha256"] == SHA
         assert {"sub/w.pth", "videos/a.mp4", "videos/b.mp4"} <= set(leftovers())

@@ -126,7 +126,8 @@ def _look_for_want(want: Block, root: Path, state: State, whole: int | None) -> 
             state.listed[str(path.relative_to(root))] = path
         number = len(matches)
     else:
-        number = len({path.with_suffix("").name for path in matches})
+        # a.mp4 beside a.mkv is one video; folders have no ending.
+        number = len({path if path.is_dir() else path.with_suffix("") for path in matches})
         state.found[what] = number
     if number == 0 and not want.get("optional"):
         places = " or ".join(want["any"][:4]) + (" or …" if len(want["any"]) > 4 else "")

@@ -177,7 +177,9 @@ def _curves(shown: Shown, mark: str) -> list[dict[str, Any]]:
     made: list[dict[str, Any]] = []
     names = [c for c in table.select_dtypes("number") if c not in ("step", "epoch", "seconds")]
     for column in sorted(names, key=lambda c: (c != "loss", c == "lr")):
-        plot = plots.curve(table, column, f"{column} over training steps", f"{mark}c{len(made)}")
+        plot = plots.curve(
+            table, str(column), f"{column} over training steps", f"{mark}c{len(made)}"
+        )
         if plot:
             last = table[column].dropna()
             made.append({"name": column, "plot": Markup(plot), "last": float(last.iloc[-1])})
