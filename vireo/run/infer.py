@@ -180,11 +180,11 @@ def _decoded(
     """Each work with its decoded sample, in the order of completion."""
     from vireo.media import pool, resize
     from vireo.media.sample import Request
-    from vireo.media.store import Store
+    from vireo.media.store import Store, stored
 
     rule = {k: v for k, v in protocol["frames"].items() if k != "store"}
     size = resize.before_store(protocol.get("resize"))
-    store = Store(FRAMES, settings) if protocol["frames"].get("store") else None
+    store = Store(FRAMES, settings) if stored(protocol) else None
     by_span = {work.span: work for work in due}
     requests = [Request(w.span[0], w.path, w.kind, rule, size, *w.span[1:]) for w in due]
     for sample in pool.decode(requests, settings, store):
