@@ -248,10 +248,11 @@ def test_in_a_browser(browser, written, width, scheme):
 
 @pytest.mark.browser
 def test_prints_whole(browser, written):
-    view = browser.new_page()
+    view = browser.new_page(viewport={"width": 700, "height": 1000})  # A4 less its margins
     view.goto(written.as_uri())
     view.emulate_media(media="print")
     view.evaluate("dispatchEvent(new Event('beforeprint'))")
     assert view.evaluate("[...document.querySelectorAll('details')].every(d => d.open)")
     assert not view.locator("input[data-filter]").first.is_visible()
+    assert view.evaluate("document.documentElement.scrollWidth") <= 700
     view.close()
