@@ -87,7 +87,7 @@ def add_frames(examples: list[Example], shown: Shown, config: cfg.Config) -> Non
     """Take the frames from the store, or decode them again as the run's protocol says."""
     from vireo.media import pool, resize
     from vireo.media.sample import Request
-    from vireo.media.store import Store
+    from vireo.media.store import Store, stored
 
     protocol = shown.result["protocol"]
     if not examples or not protocol.get("frames"):
@@ -104,7 +104,7 @@ def add_frames(examples: list[Example], shown: Shown, config: cfg.Config) -> Non
             for e in examples
             if (row := inventory.get(e.video)) is not None and row["status"] == "found"
         ]
-        store = Store(FRAMES, config["decode"]) if protocol["frames"].get("store") else None
+        store = Store(FRAMES, config["decode"]) if stored(protocol) else None
         samples = {s.video: s for s in pool.decode(requests, limits, store)}
     except Exception as error:  # frames are an ornament: their absence is said, not fatal
         log.warning("%s: no frames in the report: %s", shown.key, error)
