@@ -9,7 +9,10 @@ _QUERY = re.compile(
     r"(?i)([?&;][\w.-]*(?:token|key|secret|passw|signature|sig|credential|auth|policy|session)"
     r"[\w.-]*=)[^&\s'\"<>)]+"
 )
-_HEADER = re.compile(r"(?i)((?:bearer|basic|token)[ :=]+)[\w.~+/-]{8,}=*")
+_HEADER = re.compile(
+    r"(?i)(authorization['\"]?\s*[:=]\s*['\"]?(?:bearer\s+|basic\s+|token\s+)?|\bbearer\s+|"
+    r"\btoken\s*[=:]\s*['\"]?)[\w.~+/-]{8,}=*"
+)
 _KNOWN_SHAPES = re.compile(r"\b(?:hf|ghp|gho|github_pat|sk)_\w{8,}")
 # The variable has to say "secret" as a word of its own: PYTHONHASHSEED or KEYBOARD do not.
 _VARIABLE = re.compile(r"(?i)(^|_)(tokens?|secret|passw(or)?d|api_?key|access_?key|auth)(_|$)")
