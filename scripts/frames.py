@@ -100,7 +100,7 @@ def fill(requests: list[Request], limits: dict, folder: Path, name: str) -> dict
                     {"video": sample.video, "status": sample.status, "error": sample.error}
                 )
             bar.update(note=f"{len(failed)} failed" if failed else "")
-    failed.sort(key=lambda entry: entry["video"])
+    failed.sort(key=lambda entry: str(entry["video"]))
     seconds = time.monotonic() - began
     counts = ", ".join(f"{n} {s}" for s, n in sorted(status.items())) or "no videos"
     log.info("%s: %s (%d were stored already) in %.1f s", name, counts, there, seconds)

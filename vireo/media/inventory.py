@@ -98,7 +98,7 @@ def find(ids: Iterable[str], root: str | Path, patterns: Sequence[str] = PATTERN
                 size = sum(s.st_size for s in seen_all)
                 newest = max(s.st_mtime_ns for s in seen_all)
                 offer(name, rank, relative, "jpegs", size, newest)
-    rows = []
+    rows: list[tuple[str, str | None, str, int, int, str]] = []
     for name in names:
         if name in best:
             _, path, kind, size, mtime = best[name]

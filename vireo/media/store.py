@@ -116,7 +116,7 @@ class Store:
             "seconds": round(sample.seconds, 4),
             "info": sample.info,
             "spec": spec(sample.request.rule, sample.request.resize),
-            "crc32": zlib.crc32(frames),
+            "crc32": zlib.crc32(frames.data),
             "limit": limit,
             "limits": self.limits,
         }
