@@ -64,7 +64,7 @@ class VisionEncoder(nn.Module):
             tokens = tokens.gather(1, keep)
         first = self.class_embedding + self.positional_embedding[0]
         tokens = torch.cat([first.expand(len(tokens), 1, -1).to(tokens.dtype), tokens], dim=1)
-        tokens = self.ln_post(self.transformer(self.ln_pre(tokens)))
+        tokens = self.ln_post(self.transformer(self.ln_pre(tokens), first=True))
         return tokens[:, 0] @ self.proj
 
     def patches(self, x: Tensor) -> Tensor:
