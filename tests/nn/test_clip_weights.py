@@ -129,7 +129,7 @@ def test_start_of_training_keeps_what_clip_lacks(open_clip_model, tmp_path):
     with torch.no_grad():
         model.temp.fill_(0.07)
         model.vision_encoder.temporal_positional_embedding.fill_(0.5)
-    viclip.start_from_clip(model, tmp_path / "clip.pt")
+    viclip.start_from(model, tmp_path / "clip.pt")
     assert model.temp.item() == pytest.approx(0.07)
     assert model.vision_encoder.temporal_positional_embedding.eq(0.5).all()
     table = open_clip_model.state_dict()["positional_embedding"]

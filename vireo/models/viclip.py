@@ -32,7 +32,7 @@ SIZES: dict[str, dict[str, int]] = {
     },
 }  # fmt: skip
 _OPTIONAL = {"context_length": 32, "vocab_size": 49408, "drop_path": 0.1, "checkpoint_num": 0}
-_NOT_IN_CLIP = ("temp", "vision_encoder.temporal_positional_embedding")
+_TIME = "vision_encoder.temporal_positional_embedding"
 
 
 class VisionEncoder(nn.Module):
@@ -237,33 +237,37 @@ def load(
     else:
         with torch.device("meta"):
             module = build(cfg["arch"])
-        named: dict[str, Any] = dict(checkpoint.tensors(weights))
-        if clip_weights.is_clip(named):  # a baseline: CLIP seen as a ViCLIP of one frame
-            table = torch.zeros(module.vision_encoder.temporal_positional_embedding.shape)
-            missing = zip(_NOT_IN_CLIP, (torch.tensor(0.01), table), strict=True)
-            named = {**clip_weights.rename(named), **dict(missing)}
-        named = fit(named, module)
+        table = torch.zeros(module.vision_encoder.temporal_positional_embedding.shape)
+        named = _named(weights, module, {"temp": torch.tensor(0.01), _TIME: table})
         checkpoint.load_into(module, named, weights, dtype, device, guess_size(cfg["arch"]))
     size = cfg.get("size") or module.arch["image_size"]
     return Model(module, Preprocess(cfg["mean"], cfg["std"], size))
 
 
-def start_from_clip(module: ViCLIP, path: str | Path) -> None:
-    """CLIP's weights into a model before training; temperature and frame positions stay.
+def start_from(module: ViCLIP, path: str | Path) -> None:
+    """Weights of a ViCLIP or CLIP file into a model before training.
 
-    Position tables are fitted; anything else that differs raises VireoError.
+    With CLIP's, temperature and frame positions stay as they are. Position tables are fitted;
+    anything else that differs raises VireoError.
     """
-    own = {n: v for n, v in module.state_dict().items() if n in _NOT_IN_CLIP}
-    named = fit({**clip_weights.read(path), **own}, module)
+    named = _named(path, module, {n: module.state_dict()[n] for n in ("temp", _TIME)})
     device = module.temp.device
     checkpoint.load_into(module, named, path, device=device, hint=guess_size(module.arch))
+
+
+def _named(path: str | Path, module: ViCLIP, not_in_clip: dict[str, Tensor]) -> dict[str, Any]:
+    """Tensors of a ViCLIP file, or of CLIP's with `not_in_clip` added, fitted to the module."""
+    named: dict[str, Any] = dict(checkpoint.tensors(path))
+    if clip_weights.is_clip(named):  # CLIP seen as a ViCLIP of one frame
+        named = {**clip_weights.rename(named), **not_in_clip}
+    return fit(named, module)
 
 
 def fit(named: dict[str, Any], module: ViCLIP) -> dict[str, Any]:
     """Position tables of another number of frames, tokens or patches, fitted to the module's."""
     v, t = module.vision_encoder, module.text_encoder
     rules = {
-        "vision_encoder.temporal_positional_embedding": (
+        _TIME: (
             interpolate.frames, v.temporal_positional_embedding.shape, 1),
         "vision_encoder.positional_embedding": (
             interpolate.spatial, v.positional_embedding.shape, 0),
