@@ -195,6 +195,10 @@ BROKEN = {
     "sound_only.mp4": (clips.sound_only, "no video stream"),
     "wav.mp4": (clips.wav, "no video stream"),
     "no_track.mp4": (clips.empty_mp4, "no video stream"),
+    "unknown_codec.mp4": (
+        lambda p: p.write_bytes(clips.clip(p, 3).read_bytes().replace(b"avc1", b"zzzz")),
+        "no decoder|cannot open|no video",
+    ),
     "huge.avi": (clips.huge_header, "claims 16000x16000 pixels"),
 }
 
@@ -245,7 +249,7 @@ def test_damaged_packets_cost_frames_not_the_video(folder):
         assert video.index.F == 250
         got = video.read(range(250))
     with Video(whole) as video:
-        spots = [(p.pos, p.pos + p.size) for p in video._packets() if p.size]
+        spots = [(p.pos, p.pos + p.size) for p in video.packets() if p.size]
     assert "damaged" in got.flags
     assert all(u <= i for i, u in enumerate(got.used))
     hit = {i // 25 for i, (a, b) in enumerate(spots) if changed[a:b].any()}
@@ -258,7 +262,7 @@ def test_a_lost_frame_is_replaced_by_the_one_before(folder):
     """Zeroed packets: every frame from the damage to the next keyframe shows an earlier one."""
     path = clips.clip(folder / "zeroed.mp4", 40, gop=10)
     with Video(path) as video:
-        spots = [(p.pos, p.size) for p in video._packets() if p.size]
+        spots = [(p.pos, p.size) for p in video.packets() if p.size]
     data = bytearray(path.read_bytes())
     for at in range(10, 20):  # the whole second group, its keyframe included
         pos, size = spots[at]

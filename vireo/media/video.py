@@ -5,40 +5,28 @@ rates, missing timestamps, damage, rotation, splices) are in reference/media.md 
 """
 
 import itertools
-import os
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
-from io import BufferedIOBase
-from pathlib import Path
 from typing import Any
 
 import av
 import numpy as np
-from av.video.reformatter import VideoReformatter
 
-from vireo.errors import VireoError
-
-ENGINE = 1  # raise when the frames returned for some file and index change
-Source = str | os.PathLike[str] | BufferedIOBase
-
-# Containers only: playlists (hls, concat, dash) and image patterns would open other files or hosts.
-FORMATS = (
-    "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,mpegvideo,m4v,h264,hevc,obu,ivf,flv,asf,"
-    "ogg,gif,mxf,rm,nut,dv,wav,mp3,aac,flac"
+from vireo.media.container import (
+    MAX_PIXELS,
+    Container,
+    MissingVideo,
+    Source,
+    UndecodableVideo,
+    hidden,
 )
-MAX_PIXELS = 8192 * 8192
+
+__all__ = ["ENGINE", "MAX_PIXELS", "Index", "MissingVideo", "Reading", "UndecodableVideo", "Video"]
+ENGINE = 1  # raise when the frames returned for some file and index change
 MAX_DELAY = 64  # packets a decoder may take before its first picture
 MOVED = (av.video.frame.PictureType.P, av.video.frame.PictureType.B)
-
-
-class MissingVideo(VireoError):
-    """No file at the path."""
-
-
-class UndecodableVideo(VireoError):
-    """A file that yields no frame: not a video, no video stream, damaged, or over a limit."""
 
 
 class _OtherClock(Exception):
@@ -90,67 +78,10 @@ class Reading:
     damage: int = 0
 
 
-class Video:
-    """One opened video file; use as a context manager. Errors name the file and the reason."""
+class Video(Container):
+    """One opened video with its index; use as a context manager."""
 
-    def __init__(self, source: Source, max_pixels: int = MAX_PIXELS) -> None:
-        self.source, self.max_pixels = source, max_pixels
-        self.name = str(source) if isinstance(source, str | os.PathLike) else "video in memory"
-        self._rgb = VideoReformatter()
-        self._index: Index | None = None
-        self.decoded = 0
-        self._open()
-
-    def _open(self) -> None:
-        target: Any = self.source
-        if isinstance(self.source, str | os.PathLike):
-            path = Path(self.source)
-            if not path.exists():
-                raise MissingVideo(f"no video at {path}")
-            if not path.is_file():
-                raise UndecodableVideo(f"{path} is not a file")
-            if path.stat().st_size == 0:
-                raise UndecodableVideo(f"{path} is empty (0 bytes)")
-            target = f"file:{path.absolute()}"
-        else:
-            self.source.seek(0)
-        options = {"format_whitelist": FORMATS, "protocol_whitelist": "file"}
-        try:
-            self._container = av.open(target, options=options, metadata_errors="replace")
-        except MemoryError:
-            raise
-        except (av.error.FFmpegError, OSError, ValueError) as error:
-            raise UndecodableVideo(f"cannot open {self.name} as a video: {_why(error)}") from error
-        cover = av.stream.Disposition.attached_pic
-        films = [s for s in self._container.streams.video if not s.disposition & cover]
-        if not films:
-            self.close()
-            raise UndecodableVideo(f"no video stream in {self.name}")
-        self._stream: Any = films[0]
-        for other in self._container.streams:
-            if other is not self._stream:
-                other.discard = av.stream.Discard.all
-        context = self._stream.codec_context
-        if context.width * context.height > self.max_pixels:
-            size = f"{context.width}x{context.height}"
-            self.close()
-            raise UndecodableVideo(
-                f"{self.name} claims {size} pixels, more than the limit of {self.max_pixels}"
-                " (decode.max_pixels)"
-            )
-        # One thread per process: parallel processes use the cores without frame threading's cost.
-        context.thread_count = 1
-        context.options = {"max_pixels": str(self.max_pixels)}
-
-    def close(self) -> None:
-        """Close the file."""
-        self._container.close()
-
-    def __enter__(self) -> "Video":
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self.close()
+    _index: Index | None = None
 
     @property
     def index(self) -> Index:
@@ -160,14 +91,14 @@ class Video:
         return self._index
 
     def _make_index(self) -> Index:
-        stream = self._stream
+        stream = self.stream
         pts: list[int] = []
         keys: list[int] = []
         # AVI stores no presentation times; with B-frames the demuxer's guesses are wrong.
-        timed = not (self._container.format.name == "avi" and stream.codec_context.has_b_frames)
+        timed = not (self.file.format.name == "avi" and stream.codec_context.has_b_frames)
         sent: int | None = None
-        for packet in self._packets() if timed else ():
-            if packet.size == 0 or _hidden(packet, stream):
+        for packet in self.packets() if timed else ():
+            if packet.size == 0 or hidden(packet, stream):
                 continue
             if packet.pts is None or (sent is not None and (packet.dts or sent) < sent):
                 timed = False  # no times, or a clock that starts again (joined transport streams)
@@ -185,14 +116,14 @@ class Video:
         average = float(stream.average_rate or stream.guessed_rate or 0)
         nominal = float(stream.guessed_rate or stream.average_rate or 0)
         if timed:
-            origin = max(self._container.start_time or 0, 0) / av.time_base
+            origin = max(self.file.start_time or 0, 0) / av.time_base
             times = np.maximum(order * base - origin, 0.0)
             if not average and len(times) > 1:
                 average = (len(times) - 1) / max(times[-1] - times[0], 1e-9)
             average = average or 25.0
             total = len(order)
         else:
-            total = sum(1 for _ in self._decode_all())
+            total = sum(1 for _ in self.decode_all())
             average = average or 25.0
             times = np.arange(total) / average
             order, keys = np.zeros(0, np.int64), []
@@ -200,7 +131,7 @@ class Video:
             raise UndecodableVideo(f"no frame in {self.name}")
         nominal = nominal or average
         step = 1 / average if average else 0.0
-        context = stream.codec_context
+        context = self.stream.codec_context  # the file may have been opened again
         return Index(
             F=total,
             fps=average,
@@ -219,56 +150,11 @@ class Video:
     def _rotation(self, keys: list[int]) -> int:
         """Degrees of the display matrix; it stands in the stream's side data of the first frame."""
         try:
-            self._seek(keys[0] if keys else None)
-            frame = next(self._decode_all(rewind=False), None)
+            self.seek(keys[0] if keys else None)
+            frame = next(self.decode_all(rewind=False), None)
         except UndecodableVideo:
             return 0
         return int(round((frame.rotation if frame else 0) / 90) * 90)
-
-    def _packets(self) -> Iterator[Any]:
-        """Packets until the end; damage at container level ends the list instead of the run."""
-        demuxed = self._container.demux(self._stream)
-        while True:
-            try:
-                packet = next(demuxed)
-            except StopIteration:
-                return
-            except (av.error.FFmpegError, OSError) as error:
-                if isinstance(error, av.error.BlockingIOError):
-                    continue
-                return
-            yield packet
-
-    def _decode(self, packet: Any) -> list[Any]:
-        """Frames out of one packet; a damaged one counts and gives none."""
-        try:
-            frames = packet.decode()
-        except MemoryError:
-            raise
-        except (av.error.FFmpegError, ValueError, OSError):
-            self._damage += 1
-            return []
-        self.decoded += len(frames)
-        return frames
-
-    _damage = 0
-
-    def _decode_all(self, rewind: bool = True) -> Iterator[Any]:
-        if rewind:
-            self._seek(None)
-        for packet in self._packets():
-            yield from self._decode(packet)
-
-    def _seek(self, to: int | None) -> None:
-        """Go to a keyframe's timestamp; None, or a container that cannot seek: start again."""
-        if to is not None:
-            try:
-                self._container.seek(to, backward=True, stream=self._stream)
-                return
-            except (av.error.FFmpegError, OSError):
-                pass
-        self.close()
-        self._open()
 
     def read(
         self, indices: Sequence[int], then: Callable[[np.ndarray], np.ndarray] | None = None
@@ -282,7 +168,7 @@ class Video:
         wanted = sorted({int(i) for i in indices})
         if wanted and not 0 <= wanted[0] <= wanted[-1] < self.index.F:
             raise IndexError(f"frames {wanted[0]}..{wanted[-1]} of {self.index.F} in {self.name}")
-        self._damage = 0
+        self.damage = 0
         try:
             shown, corrupt = self._show(
                 (self._timed if self.index.timed else self._untimed)(wanted), then
@@ -295,16 +181,16 @@ class Video:
             earlier = [j for j in shown if j < i]
             if not shown:
                 raise UndecodableVideo(
-                    f"no frame of {self.name} can be decoded ({self._damage} damaged packets)"
+                    f"no frame of {self.name} can be decoded ({self.damage} damaged packets)"
                 )
             shown[i] = shown[max(earlier) if earlier else min(shown)]
         flags = []
         if any(used != i for i, (_, used) in shown.items()):
             flags.append("substituted")
-        if corrupt or self._damage:
+        if corrupt or self.damage:
             flags.append("damaged")
         pairs = [shown[int(i)] for i in indices]
-        return Reading([p for p, _ in pairs], [u for _, u in pairs], flags, self._damage)
+        return Reading([p for p, _ in pairs], [u for _, u in pairs], flags, self.damage)
 
     def _show(
         self, found: Iterator[tuple[int, int, Any]], then: Callable[[np.ndarray], np.ndarray] | None
@@ -314,7 +200,7 @@ class Video:
         last: tuple[Any, np.ndarray] | None = None
         for target, used, frame in found:
             if last is None or last[0] is not frame:
-                picture = self._picture(frame)
+                picture = self.picture(frame)
                 last = (frame, then(picture) if then else picture)
             corrupt |= bool(frame.is_corrupt)
             shown[target] = (last[1], used)
@@ -323,7 +209,7 @@ class Video:
     def _untimed(self, wanted: list[int]) -> Iterator[tuple[int, int, Any]]:
         """Sequential decode, frames counted in output order."""
         left = set(wanted)
-        for number, frame in enumerate(self._decode_all()):
+        for number, frame in enumerate(self.decode_all()):
             if number in left:
                 left.discard(number)
                 yield number, number, frame
@@ -367,27 +253,27 @@ class Video:
         """
         keys = self.index.keys
         while slot >= 0:
-            self._seek(keys[slot])
+            self.seek(keys[slot])
             frames = self._landed(keys[slot])
             if frames is not None:
                 return frames
             del keys[slot]
             slot -= 1
-        return (f for f in self._decode_all() if f.pts is not None)
+        return (f for f in self.decode_all() if f.pts is not None)
 
     def _landed(self, key: int) -> Iterator[Any] | None:
         """Frames from here on if they start with a whole picture not after `key`, else None.
 
         Pictures shown before the keyframe landed on may lack their references and are left out.
         """
-        packets = self._packets()
+        packets = self.packets()
         first = next((p for p in packets if p.is_keyframe and p.pts is not None), None)
         if first is None or first.pts > key:
             return None
         lead = first.pts
 
         def usable(packet: Any) -> list[Any]:
-            return [f for f in self._decode(packet) if f.pts is not None and f.pts >= lead]
+            return [f for f in self.decode(packet) if f.pts is not None and f.pts >= lead]
 
         start = usable(first)
         sent = 1
@@ -398,24 +284,6 @@ class Video:
         if not hidden and not (start and start[0].pts == lead and start[0].pict_type not in MOVED):
             return None
         return itertools.chain(start, itertools.chain.from_iterable(map(usable, packets)))
-
-    def _picture(self, frame: Any) -> np.ndarray:
-        """uint8 RGB [H,W,3], rotated as a player shows it (PyAV itself never rotates)."""
-        picture = self._rgb.reformat(frame, format="rgb24", threads=1).to_ndarray()
-        turns = round(frame.rotation / 90) % 4
-        return np.ascontiguousarray(np.rot90(picture, turns)) if turns else picture
-
-
-def _hidden(packet: Any, stream: Any) -> bool:
-    """VP8 keeps its alternate reference pictures in packets of their own that show nothing."""
-    return stream.codec_context.name == "vp8" and not bytes(packet)[0] & 0x10
-
-
-def _why(error: BaseException) -> str:
-    text = getattr(error, "strerror", None) or str(error)
-    if "Invalid argument" in text:
-        return "its format is not a video container"
-    return text
 
 
 def read(
