@@ -54,6 +54,7 @@ class Index:
     rotation: int = 0
     pts: np.ndarray = field(repr=False, default_factory=lambda: np.zeros(0, np.int64))
     keys: list[int] = field(repr=False, default_factory=list)
+    sent: dict[int, int] = field(repr=False, default_factory=dict)  # decoding times of the keys
 
     def span(self, start: float | None = None, end: float | None = None) -> tuple[int, int]:
         """Frames [first, last) shown in `start` to `end` seconds; at least one frame.
@@ -93,7 +94,7 @@ class Video(Container):
     def _make_index(self) -> Index:
         stream = self.stream
         pts: list[int] = []
-        keys: list[int] = []
+        keys: dict[int, int] = {}
         # AVI stores no presentation times; with B-frames the demuxer's guesses are wrong.
         timed = not (self.file.format.name == "avi" and stream.codec_context.has_b_frames)
         sent: int | None = None
@@ -104,11 +105,10 @@ class Video(Container):
                 timed = False  # no times, or a clock that starts again (joined transport streams)
                 break
             sent = packet.dts if packet.dts is not None else sent
-            if packet.is_discard:  # before the edit list's start: decoded but never shown
-                keys += [packet.pts] if packet.is_keyframe else []
-                continue
-            pts.append(packet.pts)
-            keys += [packet.pts] if packet.is_keyframe else []
+            if packet.is_keyframe:
+                keys[packet.pts] = packet.pts if packet.dts is None else packet.dts
+            if not packet.is_discard:  # before the edit list's start: decoded but never shown
+                pts.append(packet.pts)
         order = np.sort(np.array(pts, np.int64))
         if timed and len(order) > 1 and np.any(np.diff(order) == 0):
             timed = False  # two packets for one moment (fields, broken muxers): only decoding tells
@@ -126,7 +126,7 @@ class Video(Container):
             total = sum(1 for _ in self.decode_all())
             average = average or 25.0
             times = np.arange(total) / average
-            order, keys = np.zeros(0, np.int64), []
+            order, keys = np.zeros(0, np.int64), {}
         if total == 0:
             raise UndecodableVideo(f"no frame in {self.name}")
         nominal = nominal or average
@@ -142,15 +142,16 @@ class Video(Container):
             duration=float(times[-1]) + step,
             codec=context.name,
             timed=timed,
-            rotation=self._rotation(keys),
+            rotation=self._rotation(min(keys, default=None)),
             pts=order,
-            keys=sorted(set(keys)),
+            keys=sorted(keys),
+            sent=keys,
         )
 
-    def _rotation(self, keys: list[int]) -> int:
+    def _rotation(self, key: int | None) -> int:
         """Degrees of the display matrix; it stands in the stream's side data of the first frame."""
         try:
-            self.seek(keys[0] if keys else None)
+            self.seek(key)
             frame = next(self.decode_all(rewind=False), None)
         except UndecodableVideo:
             return 0
@@ -253,10 +254,12 @@ class Video(Container):
         """
         keys = self.index.keys
         while slot >= 0:
-            self.seek(keys[slot])
-            frames = self._landed(keys[slot])
-            if frames is not None:
-                return frames
+            # Some demuxers seek by decoding time, which is earlier where pictures are reordered.
+            for stamp in sorted({keys[slot], self.index.sent[keys[slot]]}, reverse=True):
+                self.seek(stamp)
+                frames = self._landed(keys[slot])
+                if frames is not None:
+                    return frames
             del keys[slot]
             slot -= 1
         return (f for f in self.decode_all() if f.pts is not None)
