@@ -74,7 +74,8 @@ def test_no_registry_host_and_no_machine_path_in_tracked_files() -> None:
 def test_files_stay_small(limit: int) -> None:
     for path in tracked("vireo/*.py", "scripts/*.py", "rules/*.smk"):
         lines = len(path.read_text().splitlines())
-        allowed = 600 if path.parent.name == "models" else limit
+        kernels = path.name == "scan_triton.py"  # forward and backward are read side by side
+        allowed = 600 if path.parent.name == "models" or kernels else limit
         assert lines <= allowed, f"{path.relative_to(HOME)} has {lines} lines"
 
 

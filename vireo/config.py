@@ -116,7 +116,7 @@ def _lift_artifacts(config: Config) -> None:
     """A block may hold its own artifacts, so that one block is all that a new model needs."""
     for section in ("models", "benchmarks", "recipes"):
         for name, block in config[section].items():
-            for key, value in block.pop("artifacts", {}).items():
+            for key, value in (block.pop("artifacts", None) or {}).items():
                 if config["artifacts"].get(key, value) != value:
                     raise VireoError(
                         f"{section}.{name}.artifacts: {key!r} is described elsewhere too, "
@@ -128,6 +128,9 @@ def _lift_artifacts(config: Config) -> None:
 def _fill(value: Any, rule: Config, root: Config) -> None:
     while "$ref" in rule:
         rule = root["$defs"][rule["$ref"].rsplit("/", 1)[1]]
+    if isinstance(value, list):
+        for entry in value:
+            _fill(entry, rule.get("items", {}), root)
     if not isinstance(value, dict):
         return
     for key, sub in rule.get("properties", {}).items():
@@ -249,7 +252,7 @@ def protocol(config: Config, model_name: str, benchmark_name: str) -> Config:
 
 def dtype(config: Config, model_name: str) -> str:
     """Number format of a model: its own, or the general one."""
-    return model(config, model_name).get("dtype", config["dtype"])
+    return str(model(config, model_name).get("dtype") or config["dtype"])
 
 
 def write_resolved(config: Config, folder: str | Path = "cache/config") -> Path:
