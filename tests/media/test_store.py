@@ -1,6 +1,7 @@
 """The frame store: lossless, stale with its source, never trusted when damaged."""
 
 import os
+import resource
 
 import numpy as np
 import pytest
@@ -124,13 +125,36 @@ def test_sub_clips_and_long_ids_differ(store):
 
 
 def test_failures_at_a_limit_last_as_long_as_the_limit(tmp_path, request_):
-    late = Sample("vid", "undecodable", error="too slow", source=take(request_).source)
+    source = take(request_).source
+    late = Sample("vid", "undecodable", error="too slow", source=source, limit=True)
     late.request = request_
     strict = Store(tmp_path / "frames", {"timeout_s": 1, "workers": 2})
-    strict.put(late, limit=True)
+    strict.put(late)
     assert strict.get(request_).error == "too slow"
     assert Store(tmp_path / "frames", {"timeout_s": 1, "workers": 9}).get(request_)
     assert Store(tmp_path / "frames", {"timeout_s": 60}).get(request_) is None
+
+
+def test_a_larger_picture_limit_is_a_new_try(tmp_path, request_):
+    small = {"workers": 0, "max_pixels": 100}
+    (sample,) = decode([request_], small, tmp_path / "frames")
+    assert sample.status == "undecodable" and "decode.max_pixels" in sample.error
+    (sample,) = decode([request_], small, tmp_path / "frames")
+    assert sample.from_store
+    (sample,) = decode([request_], {"workers": 0}, tmp_path / "frames")
+    assert sample.status == "ok"
+
+
+def test_full_disk_is_an_error_and_leaves_nothing(store, request_):
+    made = take(request_)
+    old = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (5000, old[1]))
+    try:
+        with pytest.raises(VireoError, match="cannot write"):
+            store.put(made)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, old)
+    assert not [p for p in store.root.rglob("*") if p.is_file()]
 
 
 def test_unwritable_store_is_an_error_with_the_path(tmp_path, request_):

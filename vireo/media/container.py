@@ -33,6 +33,10 @@ class UndecodableVideo(VireoError):
     """A file that yields no frame: not a video, no video stream, damaged, or over a limit."""
 
 
+class TooLarge(UndecodableVideo):
+    """More pixels than the configuration allows: another limit may give another answer."""
+
+
 class Container:
     """A file and its first real video stream. Errors name the file and the reason.
 
@@ -83,7 +87,7 @@ class Container:
         if context.width * context.height > self.max_pixels:
             size = f"{context.width}x{context.height}"
             self.close()
-            raise UndecodableVideo(
+            raise TooLarge(
                 f"{self.name} claims {size} pixels, more than the limit of {self.max_pixels}"
                 " (decode.max_pixels)"
             )

@@ -14,7 +14,8 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from vireo.media import sampling
-from vireo.media.video import MAX_PIXELS, Index, Reading, UndecodableVideo, Video
+from vireo.media.container import MAX_PIXELS, TooLarge, UndecodableVideo
+from vireo.media.video import Index, Reading, Video
 
 SUFFIXES = (".jpg", ".jpeg", ".png")
 _SLICER = re.compile(r"_frame_(\d+)[:_-](\d\d)$")
@@ -106,7 +107,10 @@ class Jpegs:
         """uint8 RGB [H,W,3]; Pillow refuses cut files, which OpenCV returns half grey."""
         with Image.open(path) as picture:
             if picture.width * picture.height > self.max_pixels:
-                raise ValueError(f"{path.name} claims {picture.width}x{picture.height} pixels")
+                raise TooLarge(
+                    f"{path} claims {picture.width}x{picture.height} pixels, more than the limit"
+                    f" of {self.max_pixels} (decode.max_pixels)"
+                )
             return np.array(ImageOps.exif_transpose(picture).convert("RGB"))
 
 

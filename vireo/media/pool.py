@@ -266,10 +266,11 @@ class _Pool:
                 "undecodable",
                 error=f"decoding {request.path} failed twice: {reason}",
                 source=stat(request.path, request.kind),
+                limit=True,
                 request=request,
             )
             if self.store:
-                self.store.put(sample, limit=True)
+                self.store.put(sample)
             self.ready.append(sample)
 
     def close(self) -> None:

@@ -13,8 +13,9 @@ import numpy as np
 
 from vireo.errors import VireoError
 from vireo.media import resize, sampling
+from vireo.media.container import MAX_PIXELS, MissingVideo, TooLarge, UndecodableVideo
 from vireo.media.jpegs import SUFFIXES, Jpegs
-from vireo.media.video import MAX_PIXELS, MissingVideo, UndecodableVideo, Video
+from vireo.media.video import Video
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ class Sample:
     `indices` [N] frame numbers shown, `times` [N] seconds, `flags`: padded (fewer frames than
     asked, the last repeated), substituted (a neighbour stands for an unreadable frame), damaged,
     resized (the picture size changes inside the video). `source`: path, size, mtime_ns as read;
-    `info`: what the file says of itself.
+    `info`: what the file says of itself; `limit`: it failed at a limit of the configuration.
     """
 
     video: str
@@ -55,6 +56,7 @@ class Sample:
     source: dict[str, Any] = field(default_factory=dict)
     seconds: float = 0.0
     from_store: bool = False
+    limit: bool = False
     info: dict[str, Any] = field(default_factory=dict)
     request: Request | None = None
 
@@ -99,7 +101,8 @@ def take(request: Request, max_pixels: int = MAX_PIXELS) -> Sample:
     except MissingVideo as error:
         sample = Sample(request.video, "missing", error=str(error))
     except UndecodableVideo as error:
-        sample = Sample(request.video, "undecodable", error=str(error))
+        limit = isinstance(error, TooLarge)
+        sample = Sample(request.video, "undecodable", error=str(error), limit=limit)
     except MemoryError:
         raise
     except VireoError:

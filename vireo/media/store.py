@@ -17,6 +17,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
+from vireo.errors import VireoError
 from vireo.media import resize
 from vireo.media.sample import Request, Sample, stat
 from vireo.media.video import ENGINE
@@ -91,14 +92,15 @@ class Store:
             source=now,
             seconds=facts["seconds"],
             from_store=True,
+            limit=facts["limit"],
             info=facts["info"],
             request=request,
         )
 
-    def put(self, sample: Sample, limit: bool = False) -> None:
+    def put(self, sample: Sample) -> None:
         """Keep an answer (not `missing`, which is no property of a file); atomic.
 
-        `limit`: the video failed at a time or memory limit. VireoError when the disk is full.
+        Raises VireoError when the disk is full or not writable.
         """
         assert sample.request is not None
         if sample.status == "missing":
@@ -117,7 +119,7 @@ class Store:
             "info": sample.info,
             "spec": spec(sample.request.rule, sample.request.resize),
             "crc32": zlib.crc32(frames.data),
-            "limit": limit,
+            "limit": sample.limit,
             "limits": self.limits,
         }
         tensors = {
@@ -125,8 +127,12 @@ class Store:
             "indices": np.array(sample.indices, np.int64),
             "times": np.array(sample.times, np.float64),
         }
-        with atomic(self.path(sample.request)) as tmp:
-            save_file(tensors, tmp, metadata={"vireo": json.dumps(facts, ensure_ascii=False)})
+        path = self.path(sample.request)
+        try:
+            with atomic(path) as tmp:
+                save_file(tensors, tmp, metadata={"vireo": json.dumps(facts, ensure_ascii=False)})
+        except SafetensorError as error:  # its way to say that the disk is full
+            raise VireoError(f"cannot write {path}: {error}") from error
 
 
 def estimate(

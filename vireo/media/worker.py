@@ -124,10 +124,11 @@ def main(fd: int, parent: int) -> None:
                     error=f"decoding {request.path} needs more than {limits['memory_mb']} MB"
                     " (decode.memory_mb)",
                     source=stat(request.path, request.kind),
+                    limit=True,
                     request=request,
                 )
             if store is not None:
-                store.put(sample, limit=full)
+                store.put(sample)
         except VireoError as error:
             send(link, {"fatal": str(error)})
             return
@@ -145,9 +146,10 @@ def _answer(link: socket.socket, number: int, sample: Any, pixels: bool) -> None
     fd = _anonymous(size + len(facts))
     try:
         with open(fd, "wb", buffering=0, closefd=False) as file:
-            if frames is not None:
-                file.write(memoryview(frames).cast("B"))
-            file.write(facts)
+            for part in (b"" if frames is None else frames.data.cast("B"), facts):
+                left = memoryview(part)
+                while left:  # one call writes at most 2 GB
+                    left = left[file.write(left) :]
         shape = None if frames is None else list(frames.shape)
         send(link, {"done": number, "shape": shape, "facts": len(facts)}, fd)
     finally:
