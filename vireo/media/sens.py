@@ -245,7 +245,10 @@ class Sens:
         header = Header(
             version,
             name,
-            *matrices,
+            matrices[0],
+            matrices[1],
+            matrices[2],
+            matrices[3],
             COLOR[color],
             DEPTH[depth],
             (sides[0], sides[1]),

@@ -6,6 +6,7 @@ A family file has `build(arch) -> nn.Module` with the authors' parameter names a
 """
 
 import importlib
+from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
@@ -48,6 +49,35 @@ class Classifier(Protocol):
 
     def classify(self, clips: "Tensor") -> "Tensor":
         """[B,T,3,H,W] -> [B,K] float32 logits; K = 1 for regression."""
+        ...
+
+
+@runtime_checkable
+class Answerer(Protocol):
+    """Questions about a video, answered from a fixed dictionary (SQA3D).
+
+    `encode` once per video, `answer` for any number of questions, `aggregate` over the clips.
+    """
+
+    def transform(self, frames: "np.ndarray", view: dict[str, Any]) -> "Tensor":
+        """uint8 RGB [T,H,W,3] -> float32 [T,3,H',W']; runs in loader workers."""
+        ...
+
+    def encode(self, clips: "Tensor") -> "Tensor":
+        """[B,n,T,3,H,W], n clips of T frames per video -> features [B,n,...]."""
+        ...
+
+    def answer(
+        self, features: "Tensor", scene_index: Sequence[int], questions: Sequence[str], length: int
+    ) -> "Tensor":
+        """Features, the row of each of Q questions, texts -> logits [Q,n,V] float32.
+
+        `length`: texts are cut to so many tokens.
+        """
+        ...
+
+    def aggregate(self, logits: "Tensor", how: str) -> "Tensor":
+        """[Q,n,V] -> [Q,V] float32: "lse", "mean" or "max" over the clips."""
         ...
 
 
