@@ -3,11 +3,14 @@
 A benchmark file has (`block` is its config block; columns of the tables: vireo/run/tables.py and
 vireo/run/predictions.py)
 
-- `NEEDS`: the protocol of vireo/models that a model must fulfil; `PREDICTS`: "choice" (one of an
-  item's options) or "embedding";
+- `NEEDS`: the protocol of vireo/models that a model must fulfil; `PREDICTS` of a DualEncoder's:
+  "choice" (one of an item's options), "classes" (scores of classes that all items share),
+  "embedding" (of the video) or "pairs" (of the video and of the item's texts);
 - `items(sources, block) -> DataFrame`: role -> folder, to one row per question or clip;
 - `videos(sources, items, block) -> DataFrame`: the inventory (vireo.media.inventory.find);
-- `prompts(items, protocol) -> {id: texts}`: for "choice", the texts that are compared;
+- `prompts(items, protocol) -> {id: texts}`: for "choice" and "pairs", the texts of each item;
+- `shared_texts(items, protocol) -> [texts]`: for "classes", the prompts of each class, from all
+  items of the benchmark;
 - `score(items, predictions, block) -> Scores`: pure, see vireo/metrics/scores.py;
 - `export(items, predictions, outdir, block) -> [paths]`: the official files (`block["model"]` is
   the model's name);

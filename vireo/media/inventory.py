@@ -43,6 +43,14 @@ def _walk(root: Path) -> Iterator[tuple[str, list[os.DirEntry[str]]]]:
         yield relative, files
 
 
+def videos(root: str | Path) -> Iterator[tuple[str, os.stat_result]]:
+    """(absolute path, stat) of every video file below `root`, at any depth."""
+    for relative, files in _walk(Path(root)):
+        for entry in files:
+            if entry.name.lower().endswith(VIDEOS):
+                yield os.path.join(Path(root).absolute(), relative, entry.name), entry.stat()
+
+
 def refuse_paths(ids: Iterable[str]) -> None:
     """Raise VireoError for ids that are no plain names."""
     for name in ids:

@@ -11,7 +11,9 @@ import numpy as np
 CUTS = (1, 5, 10)
 
 
-def ranks(similarities: np.ndarray, correct: Sequence[Sequence[int]]) -> np.ndarray:
+def ranks(
+    similarities: np.ndarray, correct: Sequence[Sequence[int] | np.ndarray] | np.ndarray
+) -> np.ndarray:
     """Place (0 = best) of the best of each row's correct columns.
 
     similarities: float [Q,G]; correct: for each row the numbers of its right columns, at least one.
@@ -52,7 +54,7 @@ def recalls(
 
 
 def summary(places: Mapping[str, np.ndarray]) -> dict[str, float]:
-    """`txt_r1` ... `txt_r_mean`, `img_r1` ... `img_r_mean`, `r_mean` from the places of both ways."""
+    """`txt_r1` ... `txt_r_mean`, the same with `img`, and `r_mean`, from both ways' places."""
     result: dict[str, float] = {}
     for side in ("txt", "img"):
         for k in CUTS:

@@ -1,0 +1,167 @@
+"""Kinetics annotations -> items: the official CSV or ViCLIP's JSON list, and the class list.
+
+CSV: `label,youtube_id,time_start,time_end,split` (further columns are ignored). JSON: a list of
+`{"video": "folder/<file>.mp4", "caption": "playing volleyball"}`. Classes are those of the whole
+annotation file, never of the folders or of the videos that happen to be there.
+"""
+
+import csv
+import json
+import re
+from collections import Counter
+from difflib import get_close_matches
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import pandas as pd
+
+from vireo.errors import VireoError
+from vireo.media.inventory import refuse_paths
+from vireo.run.files import read_json
+
+CSV_NAMES = ("val.csv", "validate.csv", "validation.csv", "*_val*.csv", "*val*.csv", "*val*.txt")
+JSON_NAMES = ("*val*.json", "*.json")
+COLUMNS = ("label", "youtube_id", "time_start", "time_end", "split")
+VALIDATION = ("val", "validate", "validation")
+ID_LENGTH = 11  # of a YouTube id, which may itself hold `_` and `-`
+
+
+def items(sources: dict[str, Path], block: dict[str, Any]) -> pd.DataFrame:
+    """One row per clip of the validation split, in the order of the annotations.
+
+    `sources["annotations"]` is the file or a folder with it; with a CSV and a JSON list side by
+    side the JSON is used only when `options.list` names it, and its captions must then be classes
+    of the CSV. VireoError unless there are `options.classes` classes.
+    """
+    options = block.get("options") or {}
+    path = _find(Path(sources["annotations"]), options.get("list"))
+    rows = _csv_rows(path) if path.suffix in (".csv", ".txt") else _json_rows(path)
+    if path.suffix == ".json" and (table := _search(path.parent, CSV_NAMES)):
+        official = sorted({row["answer"] for row in _csv_rows(table)})
+        names = match([row["answer"] for row in rows], official, str(path))
+        rows = [{**row, "answer": names[row["answer"]]} for row in rows]
+    rows = _distinct(rows, path)
+    classes = {row["answer"] for row in rows}
+    wanted = options.get("classes")
+    if wanted is not None and len(classes) != wanted:
+        raise VireoError(
+            f"{path}: {len(classes)} classes, {wanted} expected: the official annotations of "
+            "this release are needed whole, whichever videos there are"
+        )
+    refuse_paths(row["video"] for row in rows)
+    trim = bool(options.get("trim", False))
+    for row in rows:
+        start, end = row.pop("time_start"), row.pop("time_end")
+        row["start"], row["end"] = (start, end) if trim else (float("nan"), float("nan"))
+        row["meta"] = json.dumps({"time_start": start, "time_end": end} if start >= 0 else {})
+    table_of_items = pd.DataFrame(rows)
+    table_of_items["split"] = "val"
+    table_of_items["question"] = ""
+    table_of_items["options"] = [[] for _ in rows]
+    wanted_rows = (block.get("rows") or {}).get("val")
+    if wanted_rows is not None and len(rows) != wanted_rows and not block.get("partial"):
+        raise VireoError(
+            f"{path}: {len(rows)} clips, {wanted_rows} expected; another copy of the data set? "
+            "Accept it with `partial: true` in the benchmark's block"
+        )
+    return table_of_items
+
+
+def classes(items: pd.DataFrame) -> list[str]:
+    """The class names, sorted; column k of the scores is the k-th."""
+    return sorted(set(items["answer"]))
+
+
+def _find(root: Path, name: str | None) -> Path:
+    if root.is_file():
+        return root
+    found = _search(root, (name,) if name else (*CSV_NAMES, *JSON_NAMES))
+    if found is None:
+        raise VireoError(
+            f"no Kinetics annotations in {root}: expected "
+            + (name or "the official val.csv (validate.csv), or a JSON list")
+        )
+    return found
+
+
+def _search(root: Path, patterns: tuple[str, ...]) -> Path | None:
+    for pattern in patterns:
+        found = sorted(root.rglob(pattern), key=lambda path: (len(path.parts), path))
+        if found:
+            return found[0]
+    return None
+
+
+def _csv_rows(path: Path) -> list[dict[str, Any]]:
+    with open(path, encoding="utf-8-sig", newline="") as handle:
+        reader = csv.DictReader(handle)
+        names = [name.strip() for name in reader.fieldnames or []]
+        missing = [c for c in COLUMNS[:4] if c not in names]
+        if missing:
+            raise VireoError(
+                f"{path}: no column {', '.join(missing)}; the official list has {','.join(COLUMNS)}"
+            )
+        reader.fieldnames = names
+        return [
+            _csv_row(row, f"{path}, line {number}")
+            for number, row in enumerate(reader, 2)
+            if (row.get("split") or "val").strip() in VALIDATION
+        ]
+
+
+def _csv_row(row: dict[str, Any], where: str) -> dict[str, Any]:
+    name, label = (row["youtube_id"] or "").strip(), (row["label"] or "").strip()
+    if not name or not label:
+        raise VireoError(f"{where}: empty youtube_id or label")
+    try:
+        start, end = float(row["time_start"]), float(row["time_end"])
+    except (TypeError, ValueError) as error:
+        raise VireoError(f"{where}: time_start and time_end must be seconds") from error
+    id = f"{name}_{int(start):06d}_{int(end):06d}"
+    found = {"id": id, "video": id, "answer": label, "group": name}
+    return {**found, "time_start": start, "time_end": end}
+
+
+def _json_rows(path: Path) -> list[dict[str, Any]]:
+    entries = read_json(path, "Kinetics list")
+    if not isinstance(entries, list) or not entries:
+        raise VireoError(f'{path} is not a list of {{"video": ..., "caption": ...}}')
+    rows = []
+    for number, entry in enumerate(entries):
+        try:
+            stem, label = PurePosixPath(entry["video"]).stem, entry["caption"].strip()
+        except (KeyError, TypeError, AttributeError) as error:
+            raise VireoError(f"{path}, entry {number}: needs `video` and `caption`") from error
+        found = {"id": stem, "video": stem, "answer": label, "group": stem[:ID_LENGTH]}
+        rows.append({**found, "time_start": -1.0, "time_end": -1.0})
+    return rows
+
+
+def _distinct(rows: list[dict[str, Any]], path: Path) -> list[dict[str, Any]]:
+    """Rows without repeats; one clip under two labels is two items on one video."""
+    if not rows:
+        raise VireoError(f"{path}: no clip of the validation split (column `split`: val)")
+    once = {(row["id"], row["answer"]): row for row in rows}
+    counts = Counter(id for id, _ in once)
+    return [
+        {**row, "id": f"{row['id']}:{row['answer']}"} if counts[row["id"]] > 1 else row
+        for row in once.values()
+    ]
+
+
+def plain(name: str) -> str:
+    """A class name as it may be compared: `hugging_(not_baby)` is `hugging (not baby)`."""
+    return " ".join(re.sub(r"[^a-z0-9]+", " ", name.lower().replace("'", "")).split())
+
+
+def match(names: list[str], official: list[str], where: str) -> dict[str, str]:
+    """Names as folders or lists spell them -> official ones; VireoError lists near ones."""
+    known = {plain(name): name for name in official}
+    result = {}
+    for name in dict.fromkeys(names):
+        if plain(name) not in known:
+            near = get_close_matches(plain(name), known, n=3)
+            hint = f"; near: {', '.join(known[n] for n in near)}" if near else ""
+            raise VireoError(f"{where}: {name!r} is no class of the official list{hint}")
+        result[name] = known[plain(name)]
+    return result
