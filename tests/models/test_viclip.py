@@ -104,6 +104,17 @@ def test_video_features_layer_by_layer(golden, clips):
     close(model.embed_video(clips), io["vision.features_norm"])
 
 
+def test_features_do_not_depend_on_the_batch(golden, clips):
+    _, model, _ = golden
+    texts = [f"a text of number {n}" for n in range(9)]
+    with torch.inference_mode():
+        for whole, alone in (
+            (model.embed_video(clips), [model.embed_video(c[None]) for c in clips]),
+            (model.embed_text(texts), [model.embed_text([t]) for t in texts]),
+        ):
+            torch.testing.assert_close(whole, torch.cat(alone), rtol=0, atol=2e-7)
+
+
 def test_an_image_gets_the_mean_temporal_position(golden, clips):
     _, model, io = golden
     with torch.inference_mode():

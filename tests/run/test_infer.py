@@ -7,10 +7,9 @@ ones run in test_infer_viclip.py.
 import hashlib
 import json
 import os
-import sys
 from collections import Counter
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -20,7 +19,7 @@ import torch
 from vireo import benchmarks, models
 from vireo.errors import VireoError
 from vireo.media.sample import Sample
-from vireo.run import device, identity, infer, predictions
+from vireo.run import forward, identity, infer, predictions
 from vireo.run.controls import CONTROLS, partners
 from vireo.run.journal import Journal
 
@@ -109,12 +108,7 @@ class World:
         self.decoded: list[str] = []
         monkeypatch.setattr(models, "family", lambda name: SimpleNamespace(load=self.load))
         monkeypatch.setattr(benchmarks, "module", lambda name: self.module)
-        pool = ModuleType("vireo.media.pool")
-        pool.decode = self.decode
-        monkeypatch.setitem(sys.modules, "vireo.media.pool", pool)
-        import vireo.media
-
-        monkeypatch.setattr(vireo.media, "pool", pool, raising=False)
+        monkeypatch.setattr(forward.pool, "decode", self.decode)
 
     def path(self, name):
         return self.folder / "videos/sub" / f"{name}.mp4"
@@ -286,10 +280,10 @@ def test_deleted_damaged_and_restored_videos(world):
 
 
 def test_a_video_that_vanishes_before_it_is_read(world):
-    world.decode = lambda requests, *_: (
+    vanished = lambda requests, *_: (  # noqa: E731
         Sample(r.video, "missing", error="gone", request=r) for r in requests
     )
-    sys.modules["vireo.media.pool"].decode = world.decode
+    world.monkeypatch.setattr(forward.pool, "decode", vanished)
     world.config["max_failed"] = 1
     assert set(world.infer()["status"]) == {"missing"}
     assert not list(world.folder.glob("cache/predictions/*/*"))
@@ -380,19 +374,11 @@ def test_missing_and_undecodable_videos_of_the_split_count_together(world):
 
 def test_the_journal_is_looked_at_again_once_the_device_is_ours(world, monkeypatch):
     world.infer("1-of-2")
-    real = device.lease
-    first = infer.known
-    seen = []
-
-    def late(journal, work):
-        seen.append(len(work))
-        if len(seen) == 1:  # nothing was there when we came …
-            return [], list(work)
-        return first(journal, work)  # … a second copy of the job has finished since
-
-    monkeypatch.setattr(infer, "known", late)
+    # Nothing was there when we came; a second copy of the job has finished since.
+    monkeypatch.setattr(infer, "known", lambda journal, work: ([], list(work)))
     world.setup = lambda model: pytest.fail("computed twice")
-    assert set(world.infer("1-of-2")["status"]) == {"ok"} and real is device.lease
+    assert set(world.infer("1-of-2")["status"]) == {"ok"}
+    assert world.info["from_journal"] == 12 and world.info["computed_videos"] == 0
 
 
 @pytest.mark.parametrize("control", CONTROLS)

@@ -32,6 +32,9 @@ SIZES: dict[str, dict[str, int]] = {
     },
 }  # fmt: skip
 _OPTIONAL = {"context_length": 32, "vocab_size": 49408, "drop_path": 0.1, "checkpoint_num": 0}
+# Only the class token leaves the video tower. It keeps some company to the end: for a few rows the
+# matrix libraries take other kernels, and features would depend on the size of the batch.
+_FEW = 16
 _TIME = "vision_encoder.temporal_positional_embedding"
 
 
@@ -64,8 +67,8 @@ class VisionEncoder(nn.Module):
             tokens = tokens.gather(1, keep)
         first = self.class_embedding + self.positional_embedding[0]
         tokens = torch.cat([first.expand(len(tokens), 1, -1).to(tokens.dtype), tokens], dim=1)
-        tokens = self.ln_post(self.transformer(self.ln_pre(tokens), first=True))
-        return tokens[:, 0] @ self.proj
+        tokens = self.ln_post(self.transformer(self.ln_pre(tokens), first=_FEW))
+        return (tokens @ self.proj)[:, 0]
 
     def patches(self, x: Tensor) -> Tensor:
         """[B,3,T,H,W] -> [B,g*g*T,W] with positions added: position-major, time-minor."""
@@ -107,7 +110,7 @@ class TextEncoder(nn.Module):
         x = self.token_embedding(ids.long()) + self.positional_embedding
         x = self.ln_final(self.transformer(x, causal=True))
         # The end-of-text id is the largest; argmax takes its first occurrence.
-        return x[torch.arange(len(x), device=x.device), ids.argmax(-1)] @ self.text_projection
+        return (x @ self.text_projection)[torch.arange(len(x), device=x.device), ids.argmax(-1)]
 
 
 class ViCLIP(nn.Module):

@@ -30,11 +30,11 @@ class Attention(nn.Module):
         self.in_proj_bias = nn.Parameter(torch.zeros(3 * width))
         self.out_proj = nn.Linear(width, width)
 
-    def forward(self, x: Tensor, causal: bool = False, first: bool = False) -> Tensor:
-        """[B,L,W] -> [B,L,W]; `causal` hides later positions, `first` gives only [B,1,W]."""
+    def forward(self, x: Tensor, causal: bool = False, first: int = 0) -> Tensor:
+        """[B,L,W] -> [B,L,W], or [B,first,W] if given; `causal` hides later positions."""
         weight, bias, width = self.in_proj_weight, self.in_proj_bias, x.shape[-1]
         if first:
-            q = F.linear(x[:, :1], weight[:width], bias[:width])
+            q = F.linear(x[:, :first], weight[:width], bias[:width])
             k, v = F.linear(x, weight[width:], bias[width:]).chunk(2, -1)
         else:
             q, k, v = F.linear(x, weight, bias).chunk(3, -1)
@@ -105,10 +105,10 @@ class ResidualAttentionBlock(nn.Module):
         self.ln_2 = nn.LayerNorm(width)
         self.drop_path = DropPath(drop_path)
 
-    def forward(self, x: Tensor, causal: bool = False, first: bool = False) -> Tensor:
-        """[B,L,W] -> [B,L,W], or [B,1,W] with `first`."""
+    def forward(self, x: Tensor, causal: bool = False, first: int = 0) -> Tensor:
+        """[B,L,W] -> [B,L,W], or [B,first,W] if given."""
         branch = self.attn(self.ln_1(x), causal, first)
-        x = (x[:, :1] if first else x) + self.drop_path(branch)
+        x = (x[:, :first] if first else x) + self.drop_path(branch)
         return x + self.drop_path(self.mlp(self.ln_2(x)))
 
 
@@ -127,10 +127,10 @@ class Transformer(nn.Module):
         self.resblocks = nn.ModuleList(ResidualAttentionBlock(width, heads, rate) for rate in rates)
         self.width, self.checkpoint_num = width, checkpoint_num
 
-    def forward(self, x: Tensor, causal: bool = False, first: bool = False) -> Tensor:
-        """[B,L,W] -> [B,L,W]; with `first` [B,1,W]: the last block does the first token only."""
+    def forward(self, x: Tensor, causal: bool = False, first: int = 0) -> Tensor:
+        """[B,L,W] -> [B,L,W]; `first`: [B,first,W], the last block leaves the other tokens out."""
         for i, block in enumerate(self.resblocks):
-            only = first and i == len(self.resblocks) - 1
+            only = first if i == len(self.resblocks) - 1 else 0
             if i < self.checkpoint_num and self.training and torch.is_grad_enabled():
                 x = checkpoint(block, x, causal, only, use_reentrant=False)
             else:

@@ -1,10 +1,11 @@
 """Which videos a shard has to look at, and what the journal already answers."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from vireo.errors import VireoError
@@ -82,3 +83,10 @@ def known(journal: Journal, work: Sequence[Work]) -> tuple[list[Row], list[Work]
         if left:
             due.append(replace(w, items=left))
     return rows, due
+
+
+def without(items: Iterable[Any], status: str, error: str) -> list[Row]:
+    """Rows of items that have no prediction."""
+    nothing = {"view": 0, "prediction": "null", "scores": np.zeros(0, np.float32), "seconds": 0.0}
+    why = {"status": status, "error": error, "frames": [], "flags": []}
+    return [{"id": item.id, "group": str(item.group), **nothing, **why} for item in items]
