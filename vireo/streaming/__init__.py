@@ -1,0 +1,1 @@
+"""Watching a video frame by frame: the conversation, its memory, the plain and the fast engine."""
