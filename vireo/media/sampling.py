@@ -15,6 +15,8 @@ from typing import Any
 import numpy as np
 
 from vireo.errors import unknown
+from vireo.media.clock import accumulated as accumulated_clock
+from vireo.media import clips as sparse
 
 
 @dataclass
@@ -113,6 +115,27 @@ def slicer_then_stride(
     return Pick([kept[i] for i in pick.indices], pick.flags)
 
 
+def sparse_clips(
+    frames: int,
+    fps: float,
+    n: int = 2,
+    clips: int = 1,
+    target: float = 2.0,
+    strategy: str = "clips",
+) -> Pick:
+    """ClipBERT's clips one after the other: `clips` x `n` frames, `target` a second."""
+    found = sparse.fixed(frames, fps, n, clips, target, strategy)
+    flags = ["padded"] if sparse.short(frames, fps, n, target) and strategy != "uniform" else []
+    return Pick([i for clip in found for i in clip], flags)
+
+
+def accumulated(
+    frames: int, rate: float, target: float = 2.0, most: int = 400, rounding: str = "ceil"
+) -> Pick:
+    """MMDuet's clock: `target` frames a second from the start, at most `most` (media/clock.py)."""
+    return Pick(accumulated_clock(frames, rate, target, most, rounding))
+
+
 def every(frames: int) -> Pick:
     """All frames."""
     return Pick(list(range(frames)))
@@ -120,7 +143,7 @@ def every(frames: int) -> Pick:
 
 RULES: dict[str, Callable[..., Pick]] = {
     rule.__name__: rule
-    for rule in (uniform_stride, middle, rand, fps, slicer, slicer_then_stride, every)
+    for rule in (uniform_stride, middle, rand, fps, slicer, slicer_then_stride, sparse_clips, accumulated, every)
 }
 GIVEN = ("frames", "fps", "rate")  # what the video says, not the protocol
 
