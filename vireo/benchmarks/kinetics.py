@@ -52,7 +52,7 @@ def videos(sources: dict[str, Path], items: pd.DataFrame, block: dict[str, Any])
                 order = (rank or 0, seen.st_size == 0, path.count("/"), path)
                 if rank is not None and (video not in best or order < best[video][0]):
                     best[video] = (order, seen)
-    table = []
+    table: list[tuple[Any, ...]] = []
     for video in dict.fromkeys(items["video"]):
         if video in best:
             order, seen = best[video]

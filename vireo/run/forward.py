@@ -20,7 +20,7 @@ from vireo.errors import VireoError
 from vireo.media import pool, resize
 from vireo.media.sample import Request
 from vireo.media.store import Store
-from vireo.run import controls, device, engines
+from vireo.run import controls, device, engines, identity, tables, texts
 from vireo.run.console import Progress, log
 from vireo.run.device import Batches
 from vireo.run.due import Work, known, without
@@ -56,7 +56,11 @@ def compute(
         family = models.family(block["family"])
         model = family.load({**block, "tf32": job.config["tf32"]}, weights, where, dtype)
         engine = engines.make(model, module, protocol, job.model, bench["needs"])
-        engine.prepare(pd.DataFrame([item for work in due for item in work.items]))
+        engine.prepare(
+            pd.DataFrame([item for work in due for item in work.items]),
+            tables.read_items(job.items),
+            texts.FOLDER / identity.texts_key(job.config, job.model, weights),
+        )
         batch = job.batch_size or job.config["batch_size"]
         if not batch:
             batch = (block.get("hardware") or {}).get("batch", 16)

@@ -6,10 +6,12 @@ from typing import Any
 
 import pandas as pd
 
+from vireo import benchmarks
 from vireo import config as cfg
 from vireo.errors import VireoError
 from vireo.fetch import receipt
 from vireo.media.video import ENGINE
+from vireo.run.files import digest
 
 # What inference reads of an item; answers and labels may be corrected without computing again.
 ITEM_COLUMNS = ("id", "split", "video", "start", "end", "question", "options", "group")
@@ -27,10 +29,26 @@ def describe(
 
     `items` is the whole benchmark, all splits, so that splits typed alone share predictions.
     """
-    block, bench = cfg.model(config, model), cfg.benchmark(config, benchmark)
+    bench = cfg.benchmark(config, benchmark)
     protocol = cfg.protocol(config, model, benchmark)
     frames = {k: v for k, v in protocol.get("frames", {}).items() if k != "store"}
     description = {
+        **_model(config, model, weights),
+        "protocol": {**protocol, "frames": frames},
+        "decoder": ENGINE,
+        "benchmark": bench.get("module") or benchmark,
+        "benchmark_version": bench["version"],
+        "items": items_hash(items),
+        "classes": _classes(bench.get("module") or benchmark, items, protocol),
+        "control": control,
+    }
+    return {key: value for key, value in description.items() if value is not None}
+
+
+def _model(config: cfg.Config, model: str, weights: Path | None) -> dict[str, Any]:
+    """What a model computes depends on."""
+    block = cfg.model(config, model)
+    return {
         "family": block["family"],
         "arch": block["arch"],
         "options": block.get("options"),
@@ -39,14 +57,18 @@ def describe(
         "model_version": block["version"],
         "dtype": cfg.dtype(config, model),
         "tf32": config["tf32"],
-        "protocol": {**protocol, "frames": frames},
-        "decoder": ENGINE,
-        "benchmark": bench.get("module") or benchmark,
-        "benchmark_version": bench["version"],
-        "items": items_hash(items),
-        "control": control,
     }
-    return {key: value for key, value in description.items() if value is not None}
+
+
+def texts_key(config: cfg.Config, model: str, weights: Path | None) -> str:
+    """Name of the folder with a model's text features, whatever the benchmark."""
+    return digest(_model(config, model, weights))
+
+
+def _classes(module: str, items: pd.DataFrame, protocol: dict[str, Any]) -> str | None:
+    """Digest of the prompts that all items share; they come from answers, not in `items_hash`."""
+    shared = getattr(benchmarks.module(module), "shared_texts", None)
+    return digest(shared(items, protocol)) if shared else None
 
 
 def items_hash(items: pd.DataFrame) -> str:
