@@ -1,6 +1,7 @@
 """Resizes from uint8 to uint8, as OpenCV and Pillow do them, named by a small specification.
 
-{library: cv2 | pil, interpolation, size: N or [H, W], fit: stretch | short, crop: center | null}.
+{library: cv2 | pil, interpolation, size: N or [H, W], fit: stretch | short | letterbox (black
+borders), crop: center | null}.
 Such a resize gives the same bytes whenever it is done, so the frame store may do it. A resize on
 floats or tensors (`library: torch`, with or without antialias) belongs to the model's transform:
 its frames stay at native size here.
@@ -14,6 +15,7 @@ import numpy as np
 from PIL import Image
 
 from vireo.errors import VireoError, unknown
+from vireo.media.clock import letterbox
 
 CV2 = {
     "nearest": cv2.INTER_NEAREST,
@@ -32,6 +34,7 @@ PIL = {
 }
 KERNELS: dict[str, dict[str, Any]] = {"cv2": CV2, "pil": PIL}
 NATIVE = ("torch", "none")  # resized by the model's transform, or not at all
+FITS = ("stretch", "short", "letterbox")
 KEYS = ("library", "interpolation", "antialias", "size", "fit", "crop")
 
 
@@ -49,8 +52,10 @@ def check(spec: dict[str, Any] | None) -> None:
         kernel = str(spec.get("interpolation", "bilinear"))
         if kernel not in KERNELS[library]:
             raise unknown(f"interpolation of {library}", kernel, KERNELS[library])
-        if spec.get("fit", "stretch") not in ("stretch", "short"):
-            raise unknown("fit of a resize", str(spec["fit"]), ("stretch", "short"))
+        if spec.get("fit", "stretch") not in FITS:
+            raise unknown("fit of a resize", str(spec["fit"]), FITS)
+        if spec.get("fit") == "letterbox" and (library, kernel) != ("cv2", "bilinear"):
+            raise VireoError(f"resize {spec}: fit letterbox is {{library: cv2}}, bilinear")
         if spec.get("crop") not in (None, "center"):
             raise unknown("crop of a stored resize", str(spec["crop"]), ("center",))
         # What a library cannot do must not be asked of it: the result would carry a false label.
@@ -79,7 +84,7 @@ def _target(spec: dict[str, Any], height: int, width: int) -> tuple[int, int]:
         raise VireoError(
             f"resize {spec}: `size` is missing (give it there or in the model's block)"
         )
-    if spec.get("fit", "stretch") == "stretch":
+    if spec.get("fit", "stretch") in ("stretch", "letterbox"):
         return (size, size) if isinstance(size, int) else (int(size[0]), int(size[1]))
     short = size if isinstance(size, int) else min(size)
     if height <= width:
@@ -101,6 +106,8 @@ def make(spec: dict[str, Any] | None) -> Callable[[np.ndarray], np.ndarray]:
 
     def resize(picture: np.ndarray) -> np.ndarray:
         height, width = _target(spec, *picture.shape[:2])
+        if spec.get("fit") == "letterbox":
+            return letterbox(picture, height)
         if picture.shape[:2] != (height, width):
             if spec["library"] == "cv2":
                 picture = cv2.resize(picture, (width, height), interpolation=kernel)

@@ -143,7 +143,17 @@ def every(frames: int) -> Pick:
 
 RULES: dict[str, Callable[..., Pick]] = {
     rule.__name__: rule
-    for rule in (uniform_stride, middle, rand, fps, slicer, slicer_then_stride, sparse_clips, accumulated, every)
+    for rule in (
+        uniform_stride,
+        middle,
+        rand,
+        fps,
+        slicer,
+        slicer_then_stride,
+        sparse_clips,
+        accumulated,
+        every,
+    )
 }
 GIVEN = ("frames", "fps", "rate")  # what the video says, not the protocol
 
