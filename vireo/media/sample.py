@@ -3,6 +3,7 @@
 A request always gives exactly one sample, whatever the video is: `ok`, `missing` or `undecodable`.
 """
 
+import io
 import os
 import time
 from dataclasses import asdict, dataclass, field, replace
@@ -22,9 +23,10 @@ from vireo.media.video import Video
 class Request:
     """Which frames of which video.
 
-    `video` the id; `path` file or folder (None: nowhere found); `kind` "file" or "jpegs"; `rule`
-    the protocol's `frames` block; `resize` a storable resize or None (native size); `start`, `end`
-    seconds of a sub-clip, None or NaN = the whole.
+    `video` the id; `path` file or folder (None: nowhere found); `kind` "file", "jpegs" or "lmdb"
+    (the value under the id in an LMDB folder); `rule` the protocol's `frames` block; `resize` a
+    storable resize or None (native size); `start`, `end` seconds of a sub-clip, None or NaN = the
+    whole.
     """
 
     video: str
@@ -71,7 +73,7 @@ def stat(path: str | os.PathLike[str] | None, kind: str = "file") -> dict[str, A
         return {}
     try:
         if kind != "jpegs":
-            seen = os.stat(path)
+            seen = os.stat(path if kind == "file" else Path(path, "data.mdb"))
             return {"path": str(path), "size": seen.st_size, "mtime_ns": seen.st_mtime_ns}
         size, newest, count = 0, 0, 0
         with os.scandir(path) as entries:
@@ -121,7 +123,11 @@ def take(request: Request, max_pixels: int = MAX_PIXELS) -> Sample:
 
 def _read(request: Request, max_pixels: int, shrink: Any) -> Sample:
     assert request.path is not None
-    opened: Any = (Jpegs if request.kind == "jpegs" else Video)(Path(request.path), max_pixels)
+    opened: Any
+    if request.kind == "jpegs":
+        opened = Jpegs(Path(request.path), max_pixels)
+    else:
+        opened = Video(_value(request) if request.kind == "lmdb" else request.path, max_pixels)
     with opened as video:
         index = video.index
         first, last = index.span(request.start, request.end)
@@ -153,6 +159,19 @@ def _read(request: Request, max_pixels: int, shrink: Any) -> Sample:
             "damaged_packets": reading.damage,
         },
     )
+
+
+def _value(request: Request) -> io.BytesIO:
+    """A video that is the value of a key."""
+    from vireo.media import lmdb
+
+    assert request.path is not None
+    held = lmdb.value(request.path, request.video)
+    if held is None:
+        raise MissingVideo(f"no key {request.video!r} in {request.path}")
+    if not held:
+        raise UndecodableVideo(f"the value of {request.video!r} in {request.path} is empty")
+    return io.BytesIO(held)
 
 
 def _same_size(frames: list[np.ndarray]) -> tuple[list[np.ndarray], list[str]]:

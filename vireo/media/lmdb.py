@@ -1,0 +1,84 @@
+"""Videos in an LMDB folder, as ClipBERT keeps them: key = file stem, value = the file's bytes.
+
+Written with a manifest that comes last, so that a folder without one is known to be unfinished.
+Opened lazily and once per process: LMDB must not be opened twice, nor carried over a fork.
+"""
+
+import os
+from collections.abc import Iterable
+from functools import lru_cache
+from pathlib import Path
+
+import lmdb
+import pandas as pd
+
+from vireo.errors import VireoError
+from vireo.media.inventory import COLUMNS
+from vireo.run.files import write_json
+
+MANIFEST = "vireo.json"
+ROOM = 1 << 26  # beyond what the values need
+BATCH = 100  # videos per transaction
+
+
+def write(folder: str | Path, videos: Iterable[tuple[str, Path]]) -> dict[str, str]:
+    """Put video files into a new LMDB folder; returns key -> reason for those left out.
+
+    VireoError when the folder already holds one, or a key occurs twice.
+    """
+    folder = Path(folder)
+    listed = list(videos)
+    keys = [key for key, _ in listed]
+    twice = sorted({key for key in keys if keys.count(key) > 1})
+    if twice:
+        raise VireoError(f"{twice[0]!r} occurs twice among the videos ({len(twice)} such names)")
+    if (folder / "data.mdb").exists():
+        raise VireoError(f"{folder} holds an LMDB already; give an empty folder")
+    folder.mkdir(parents=True, exist_ok=True)
+    total = sum(path.stat().st_size + 8192 for _, path in listed if path.is_file())
+    failed: dict[str, str] = {}
+    with lmdb.open(str(folder), map_size=2 * total + ROOM) as env:
+        for first in range(0, len(listed), BATCH):
+            with env.begin(write=True) as txn:
+                for key, path in listed[first : first + BATCH]:
+                    try:
+                        held = path.read_bytes()
+                    except OSError as error:
+                        failed[key] = error.strerror or str(error)
+                        continue
+                    if held:
+                        txn.put(key.encode(), held)
+                    else:
+                        failed[key] = "the file is empty"
+    write_json(folder / MANIFEST, {"videos": len(listed) - len(failed), "failed": failed})
+    return failed
+
+
+@lru_cache(maxsize=8)
+def _environment(folder: str, process: int) -> lmdb.Environment:
+    try:
+        return lmdb.open(folder, readonly=True, create=False, lock=False, readahead=False)
+    except lmdb.Error as error:
+        raise VireoError(f"{folder} cannot be opened as an LMDB: {error}") from error
+
+
+def value(folder: str | Path, key: str) -> bytes | None:
+    """The video under a key; None when there is none. VireoError when it is no LMDB."""
+    with _environment(str(Path(folder).absolute()), os.getpid()).begin() as txn:
+        return txn.get(key.encode())
+
+
+def find(ids: Iterable[str], folder: str | Path) -> pd.DataFrame:
+    """Inventory of ids in an LMDB folder (columns of vireo.media.inventory, kind `lmdb`)."""
+    folder = Path(folder).absolute()
+    changed = (folder / "data.mdb").stat().st_mtime_ns
+    rows: list[tuple[str, str | None, str, int, int, str]] = []
+    with _environment(str(folder), os.getpid()).begin(buffers=True) as txn:
+        for name in dict.fromkeys(map(str, ids)):
+            held = txn.get(name.encode())
+            if held is None:
+                rows.append((name, None, "file", 0, 0, "missing"))
+            else:
+                rows.append((name, str(folder), "lmdb", len(held), changed, "found"))
+    table = pd.DataFrame(rows, columns=COLUMNS)
+    return table.astype({"size": "int64", "mtime_ns": "int64"})
