@@ -44,4 +44,3 @@ wildcard_constraints:
     run=r"[^/]+",
     split=r"[^/]+",
     shard=r"\d+-of-\d+",
-    control=r"[a-z_]+",

@@ -20,22 +20,27 @@ rule infer:
     params:
         key=plan.predictions_key,
         weights=lambda wildcards, input: input.get("weights", "none"),
-        control="",
+        what=lambda wildcards: ["--split", wildcards.split, "--shard", wildcards.shard],
     shell:
         'python "$VIREO_HOME/scripts/infer.py" {wildcards.model:q}'
-        " {wildcards.benchmark:q} --split {wildcards.split:q} --shard {wildcards.shard}"
+        " {wildcards.benchmark:q} {params.what:q}"
         " --items {input.entries:q} --videos {input.videos:q} --weights {params.weights:q}"
-        " --out {output:q} {params.control} --threads {threads} --log {log:q}"
+        " --out {output:q} --threads {threads} --log {log:q}"
 
 
 use rule infer as infer_control with:
+    input:
+        unpack(plan.control_input),
     output:
-        "cache/shards/{model}/{benchmark}/{split}/{shard}.{control}.parquet",
+        "cache/shards/{model}/{benchmark}/controls.json",
     log:
-        "logs/infer/{model}/{benchmark}/{split}/{shard}.{control}.log",
+        "logs/infer/{model}/{benchmark}/controls.log",
     benchmark:
-        "logs/infer/{model}/{benchmark}/{split}/{shard}.{control}.tsv"
+        "logs/infer/{model}/{benchmark}/controls.tsv"
     params:
         key=plan.predictions_key,
         weights=lambda wildcards, input: input.get("weights", "none"),
-        control=lambda wildcards: f"--control {wildcards.control}",
+        what=lambda wildcards: [
+            *("--split", *plan.splits(wildcards)),
+            *("--control", *plan.controls(wildcards)),
+        ],

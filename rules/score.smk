@@ -24,7 +24,7 @@ rule score:
         runtime=60,
     params:
         key=plan.score_key,
-        controls=plan.control_arguments,
+        controls=lambda wildcards, input: input.get("controls", "none"),
         weights=lambda wildcards, input: input.get("weights", "none"),
     shell:
         'python "$VIREO_HOME/scripts/score.py" {wildcards.model:q} {wildcards.run:q}'

@@ -15,7 +15,7 @@ from vireo import config as configuration
 from vireo.errors import VireoError
 from vireo.run import console, predictions, provenance, published, result, tables
 from vireo.run.console import log
-from vireo.run.files import write_json, write_text
+from vireo.run.files import read_json, write_json, write_text
 
 PUBLISHED = configuration.HOME / "config/published.tsv"
 
@@ -41,7 +41,8 @@ def main() -> int:
         return result.Run(config, args.model, args.run, items, rows, scores)
 
     run = scored(args.predictions)
-    controls = {control: scored(files) for control, files in grouped(args.controls).items()}
+    told = read_json(args.controls, "list of controls") if args.controls != "none" else {}
+    controls = {control: scored(files) for control, files in told.items()}
     shards = [predictions.info(file) for file in args.predictions]
     cut = sum(shard.get("truncated_texts") or 0 for shard in shards)
     if cut:
@@ -75,23 +76,12 @@ def parse() -> argparse.Namespace:
         "--predictions", nargs="+", required=True, metavar="FILE", help="all shards of the splits"
     )
     parser.add_argument(
-        "--controls", nargs="*", default=[], metavar="NAME=FILE", help="shards of the controls"
+        "--controls", default="none", metavar="FILE", help="list of the controls' shards (JSON)"
     )
     parser.add_argument("--weights", metavar="FILE", help="receipt or file of the weights, or none")
     parser.add_argument("--out", required=True, metavar="FILE", help="result to write (JSON)")
     console.add_common(parser)
     return parser.parse_args()
-
-
-def grouped(pairs: list[str]) -> dict[str, list[str]]:
-    """Control -> its shards."""
-    result: dict[str, list[str]] = {}
-    for pair in pairs:
-        name, _, file = pair.partition("=")
-        if not file:
-            raise VireoError(f"--controls {pair!r}: write NAME=FILE")
-        result.setdefault(name, []).append(file)
-    return result
 
 
 def merge(every: pd.DataFrame, items: pd.DataFrame, files: list[str]) -> pd.DataFrame:

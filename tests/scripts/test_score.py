@@ -118,14 +118,15 @@ def shard(path: Path, rows: list[dict], spoiled: bool) -> None:
 
 def score(world: Path, run: str, out: str, splits=LENGTHS, control: bool = True, drop=()):
     shards = [f"shards/{s}/{p}-of-2.parquet" for s in splits for p in (1, 2)]
-    controls = [
-        f"shuffled_videos={f.replace('.parquet', '.shuffled_videos.parquet')}" for f in shards
-    ]
+    listed = {
+        "shuffled_videos": [f.replace(".parquet", ".shuffled_videos.parquet") for f in shards]
+    }
+    (world / "controls.json").write_text(json.dumps(listed))
     return script(
         *("score", "m", run, "--config", "mine.yaml", "--log", f"{out}.log"),
         *("--items", "cache/items/mini.parquet", "--videos", "cache/items/mini.videos.parquet"),
         *("--predictions", *(s for s in shards if s not in drop)),
-        *("--controls", *(controls if control else ())),
+        *("--controls", "controls.json" if control else "none"),
         *("--weights", "receipt.json", "--out", out),
         cwd=world,
     )

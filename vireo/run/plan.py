@@ -39,10 +39,10 @@ class Plan:
         sources = cfg.benchmark(self.config, wc.benchmark)["sources"]
         return {role: self.receipt(artifact) for role, artifact in sources.items()}
 
-    def weights(self, model: str, control: str | None = None) -> str:
+    def weights(self, model: str) -> str:
         """The file that holds or points to a model's weights; "" for an untrained model."""
         weights = cfg.model(self.config, model)["weights"]
-        if not weights or control == "untrained":
+        if not weights:
             return ""
         if "recipe" in weights:
             return self.trained(weights["recipe"])
@@ -69,16 +69,29 @@ class Plan:
 
     def infer_input(self, wc: Any) -> dict[str, str]:
         """Files of one inference job."""
+        folder = f"cache/shards/{wc.model}/{wc.benchmark}/{wc.split}"
+        frames = {"frames": f"{folder}/{wc.shard}.frames.json"}
+        return self._infer_files(wc) | (frames if self._stored(wc.model, wc.benchmark) else {})
+
+    def control_input(self, wc: Any) -> dict[str, Any]:
+        """Files of the job that runs all controls of a benchmark on one model."""
+        needs: dict[str, Any] = self._infer_files(wc)
+        if self._stored(wc.model, wc.benchmark):
+            splits = cfg.benchmark(self.config, wc.benchmark)["splits"]
+            files = self._shard_files(wc.model, wc.benchmark, splits)
+            needs["frames"] = [file.replace(".parquet", ".frames.json") for file in files]
+        return needs
+
+    def _infer_files(self, wc: Any) -> dict[str, str]:
         needs = {
             "entries": f"cache/items/{wc.benchmark}.parquet",
             "videos": f"cache/items/{wc.benchmark}.videos.parquet",
         }
-        weights = self.weights(wc.model, getattr(wc, "control", None))
+        weights = self.weights(wc.model)
         if weights:
             needs["weights"] = weights
-        if self._stored(wc.model, wc.benchmark):
-            folder = f"cache/shards/{wc.model}/{wc.benchmark}/{wc.split}"
-            needs["frames"] = f"{folder}/{wc.shard}.frames.json"
+            if other := cfg.model(self.config, wc.model).get("wiseft"):
+                needs["wiseft"] = self.receipt(other["with"])
         return needs
 
     def score_input(self, wc: Any) -> dict[str, Any]:
@@ -89,8 +102,8 @@ class Plan:
             "videos": f"cache/items/{benchmark}.videos.parquet",
             "predictions": self._shard_files(wc.model, benchmark, splits),
         }
-        for control in self.controls(wc):
-            needs[f"control_{control}"] = self._shard_files(wc.model, benchmark, splits, control)
+        if cfg.benchmark(self.config, benchmark).get("controls"):
+            needs["controls"] = f"cache/shards/{wc.model}/{benchmark}/controls.json"
         if weights := self.weights(wc.model):
             needs["weights"] = weights
         return needs
@@ -116,15 +129,9 @@ class Plan:
         found = [path.as_posix() for path in Path("results").glob("*/*.json")]
         return sorted(path for path in found if path not in wanted)
 
-    def _shard_files(
-        self, model: str, benchmark: str, splits: list[str], control: str | None = None
-    ) -> list[str]:
-        ending = f".{control}.parquet" if control else ".parquet"
-        return [
-            f"cache/shards/{model}/{benchmark}/{split}/{shard}{ending}"
-            for split in splits
-            for shard in self.shards()
-        ]
+    def _shard_files(self, model: str, benchmark: str, splits: list[str]) -> list[str]:
+        folder = f"cache/shards/{model}/{benchmark}"
+        return [f"{folder}/{s}/{shard}.parquet" for s in splits for shard in self.shards()]
 
     def _stored(self, model: str, benchmark: str) -> bool:
         frames = cfg.protocol(self.config, model, benchmark).get("frames", {})
@@ -132,14 +139,13 @@ class Plan:
 
     # command-line arguments
 
-    def controls(self, wc: Any) -> list[str]:
-        """Names of a run's controls."""
-        benchmark, _ = self.run(wc)
-        return list(cfg.benchmark(self.config, benchmark).get("controls", []))
+    def splits(self, wc: Any) -> list[str]:
+        """All splits of a benchmark."""
+        return list(cfg.benchmark(self.config, wc.benchmark)["splits"])
 
-    def control_arguments(self, wc: Any, input: Any) -> list[str]:
-        """`name=path` for every shard of every control."""
-        return [f"{c}={path}" for c in self.controls(wc) for path in input[f"control_{c}"]]
+    def controls(self, wc: Any) -> list[str]:
+        """Names of a benchmark's controls."""
+        return list(cfg.benchmark(self.config, wc.benchmark).get("controls", []))
 
     def source_arguments(self, wc: Any) -> list[str]:
         """`role=receipt` for rule prepare."""
@@ -159,17 +165,19 @@ class Plan:
         keys = ("module", "version", "rows", "partial", "options", "splits")
         return digest([block.get(key) for key in keys])
 
-    def tree_key(self, wc: Any, input: Any) -> str:
+    def tree_key(self, wc: Any) -> str:
         """Changes when any file below the data folders changes, so that repaired data counts.
 
-        Raises FileNotFoundError while a receipt is missing: Snakemake then asks again later.
+        Takes no `input`: Snakemake does not look at the values of functions that do. Raises
+        FileNotFoundError while a receipt is missing: Snakemake then asks again later.
         """
-        for path in input:
+        receipts = list(self.source_receipts(wc).values())
+        for path in receipts:
             if not Path(path).exists():
-                raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
+                raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
         from vireo.media.inventory import fingerprint
 
-        return digest([fingerprint(Path(read_json(path, "receipt")["root"])) for path in input])
+        return digest([fingerprint(Path(read_json(path, "receipt")["root"])) for path in receipts])
 
     def frames_key(self, wc: Any) -> str:
         """Frame rule and resize."""
@@ -179,7 +187,7 @@ class Plan:
     def predictions_key(self, wc: Any) -> str:
         """What changes predictions: no batch size, device or shard."""
         block = cfg.model(self.config, wc.model)
-        keys = ("family", "arch", "weights", "version", "seed", "options")
+        keys = ("family", "arch", "weights", "wiseft", "version", "seed", "options")
         return digest(
             {
                 **{key: block.get(key) for key in keys},
