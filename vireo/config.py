@@ -176,6 +176,8 @@ def _check_names(config: Config) -> None:
             wanted = (block["weights"] or {}).get(kind)
             if wanted and not (kind == "artifact" and wanted.startswith("toy_")):
                 _exists(f"{where}.weights", kind, wanted, known)
+        if other := block.get("wiseft"):
+            _exists(f"{where}.wiseft.with", "artifact", other["with"], config["artifacts"])
         for target in block.get("protocols", {}):
             _exists(where, "benchmark", target, config["benchmarks"])
     for section in ("benchmarks", "recipes"):

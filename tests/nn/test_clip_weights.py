@@ -141,3 +141,53 @@ def test_files_that_are_no_clip(tmp_path):
     save_file({"fc.weight": torch.ones(2)}, tmp_path / "other.safetensors")
     with pytest.raises(VireoError, match="holds no CLIP"):
         clip_weights.read(tmp_path / "other.safetensors")
+
+
+def test_plain_gelu_where_the_weights_were_trained_so(images, ids, tmp_path):
+    from open_clip.model import CLIP, CLIPTextCfg, CLIPVisionCfg
+
+    torch.manual_seed(0)
+    vision = CLIPVisionCfg(layers=2, width=16, head_width=8, patch_size=8, image_size=32)
+    text = CLIPTextCfg(context_length=77, width=8, heads=2, layers=2)
+    native = CLIP(12, vision, text, quick_gelu=False).eval()
+    torch.save(native.state_dict(), tmp_path / "datacomp.pt")
+    with torch.no_grad():
+        wanted = F.normalize(native.encode_image(images), dim=-1)
+    model = viclip.load({**CFG, "arch": {**ARCH, "act": "gelu"}}, tmp_path / "datacomp.pt")
+    torch.testing.assert_close(model.embed_video(images), wanted, atol=2e-5, rtol=0)
+    quick = viclip.load(CFG, tmp_path / "datacomp.pt")
+    assert (quick.embed_video(images) - wanted).abs().max() > 1e-4
+    with pytest.raises(VireoError, match="did you mean 'gelu'"):
+        viclip.build({**ARCH, "act": "gleu"})
+
+
+@pytest.mark.parametrize("alpha", [0.0, 0.25, 1.0])
+def test_averaging_with_clip_leaves_frame_positions_and_temperature(
+    open_clip_model, alpha, tmp_path
+):
+    trained = viclip.build(ARCH, torch.Generator().manual_seed(3))
+    with torch.no_grad():
+        trained.vision_encoder.temporal_positional_embedding.fill_(0.5)
+        trained.temp.fill_(0.03)
+    save_file(trained.state_dict(), tmp_path / "trained.safetensors")
+    half = {k: v.half() for k, v in open_clip_model.state_dict().items()}
+    torch.save(half, tmp_path / "clip.pt")
+    cfg = {**CFG, "wiseft": {"alpha": alpha, "path": tmp_path / "clip.pt"}}
+    found = viclip.load(cfg, tmp_path / "trained.safetensors").module.state_dict()
+    assert found["vision_encoder.temporal_positional_embedding"].eq(0.5).all()
+    assert found["temp"] == pytest.approx(0.03)
+    clip = viclip.fit(clip_weights.read(tmp_path / "clip.pt"), trained)
+    for name, theirs in clip.items():
+        wanted = alpha * trained.state_dict()[name] + (1 - alpha) * theirs.float()
+        torch.testing.assert_close(found[name], wanted, atol=1e-6, rtol=0)
+    assert len(clip) == len(found) - 2
+
+
+def test_averaging_with_another_size_is_refused(open_clip_model, tmp_path):
+    torch.save(open_clip_model.state_dict(), tmp_path / "clip.pt")
+    other = viclip.build({**ARCH, "width": 32})
+    save_file(other.state_dict(), tmp_path / "other.safetensors")
+    wiseft = {"alpha": 0.5, "path": tmp_path / "clip.pt"}
+    cfg = {**CFG, "arch": {**ARCH, "width": 32}, "wiseft": wiseft}
+    with pytest.raises(VireoError, match="the two must be of one size"):
+        viclip.load(cfg, tmp_path / "other.safetensors")

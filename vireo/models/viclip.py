@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from vireo.errors import VireoError, unknown
 from vireo.nn import checkpoint, clip_weights, interpolate
-from vireo.nn.clip import Transformer
+from vireo.nn.clip import ACTIVATIONS, Transformer
 from vireo.nn.preprocess import Preprocess
 from vireo.nn.tokenizer import Tokenizer
 from vireo.run.device import set_precision
@@ -31,7 +31,11 @@ SIZES: dict[str, dict[str, int]] = {
         "embed_dim": 768, "num_frames": 8, "text_width": 768, "text_layers": 12, "text_heads": 12,
     },
 }  # fmt: skip
-_OPTIONAL = {"context_length": 32, "vocab_size": 49408, "drop_path": 0.1, "checkpoint_num": 0}
+_OPTIONAL = {
+    **{"context_length": 32, "vocab_size": 49408, "drop_path": 0.1, "checkpoint_num": 0},
+    # parity: the authors' code has QuickGELU everywhere, also over weights trained with plain GELU
+    "act": "quick_gelu",
+}
 # Only the class token leaves the video tower. It keeps some company to the end: for a few rows the
 # matrix libraries take other kernels, and features would depend on the size of the batch.
 _FEW = 16
@@ -51,8 +55,9 @@ class VisionEncoder(nn.Module):
         self.proj = nn.Parameter(torch.empty(width, arch["embed_dim"]))
         self.conv1 = nn.Conv3d(3, width, (1, patch, patch), (1, patch, patch), bias=False)
         self.ln_pre = nn.LayerNorm(width)
+        depth, dropped = arch["layers"], arch["drop_path"]
         self.transformer = Transformer(
-            width, arch["layers"], arch["heads"], arch["drop_path"], arch["checkpoint_num"]
+            width, depth, arch["heads"], dropped, arch["checkpoint_num"], arch["act"]
         )
         self.ln_post = nn.LayerNorm(width)
 
@@ -101,7 +106,8 @@ class TextEncoder(nn.Module):
         width = arch["text_width"]
         self.positional_embedding = nn.Parameter(torch.empty(arch["context_length"], width))
         self.text_projection = nn.Parameter(torch.empty(width, arch["embed_dim"]))
-        self.transformer = Transformer(width, arch["text_layers"], arch["text_heads"])
+        depth, heads = arch["text_layers"], arch["text_heads"]
+        self.transformer = Transformer(width, depth, heads, act=arch["act"])
         self.token_embedding = nn.Embedding(arch["vocab_size"], width)
         self.ln_final = nn.LayerNorm(width)
 
@@ -184,6 +190,8 @@ def build(arch: dict[str, Any], generator: torch.Generator | None = None) -> ViC
     if missing:
         raise VireoError(f"a viclip arch needs {', '.join(missing)}")
     full = {**_OPTIONAL, **arch}
+    if full["act"] not in ACTIVATIONS:
+        raise unknown("activation of a viclip arch", str(full["act"]), ACTIVATIONS)
     divides = {"patch_size": "image_size", "heads": "width", "text_heads": "text_width"}
     for part, whole in divides.items():
         if full[whole] % full[part]:
@@ -230,7 +238,8 @@ def load(
     """A model block and a ViCLIP or CLIP file (None: seeded random weights) -> `Model`.
 
     Position tables are fitted to arch.num_frames, context_length and image_size; everything else
-    must match by name and shape, or VireoError says what does not.
+    must match by name and shape, or VireoError says what does not. `cfg["wiseft"]` = {alpha, path}
+    averages with a CLIP (see `average`).
     """
     dtype = getattr(torch, dtype) if isinstance(dtype, str) else dtype
     set_precision(bool(cfg.get("tf32")))
@@ -242,6 +251,8 @@ def load(
             module = build(cfg["arch"])
         table = torch.zeros(module.vision_encoder.temporal_positional_embedding.shape)
         named = _named(weights, module, {"temp": torch.tensor(0.01), _TIME: table})
+        if cfg.get("wiseft"):
+            named = average(named, cfg["wiseft"]["path"], float(cfg["wiseft"]["alpha"]), module)
         checkpoint.load_into(module, named, weights, dtype, device, guess_size(cfg["arch"]))
     size = cfg.get("size") or module.arch["image_size"]
     return Model(module, Preprocess(cfg["mean"], cfg["std"], size))
@@ -264,6 +275,29 @@ def _named(path: str | Path, module: ViCLIP, not_in_clip: dict[str, Tensor]) -> 
     if clip_weights.is_clip(named):  # CLIP seen as a ViCLIP of one frame
         named = {**clip_weights.rename(named), **not_in_clip}
     return fit(named, module)
+
+
+def average(
+    named: dict[str, Any], clip: str | Path, alpha: float, module: ViCLIP
+) -> dict[str, Any]:
+    """alpha x the trained tensor + (1 - alpha) x CLIP's, for all that the file `clip` has too.
+
+    Never the table of frame positions, which CLIP's training never saw, nor the temperature. A
+    file with one tower averages only that one.
+    """
+    if not 0 <= alpha <= 1:
+        raise VireoError(f"wiseft: alpha is {alpha}, it must be between 0 and 1")
+    named, other = dict(named), fit(clip_weights.read(clip), module)
+    for name, theirs in other.items():
+        ours = named.get(name)
+        if ours is None or tuple(ours.shape) != tuple(theirs.shape):
+            raise VireoError(
+                f"wiseft: {name} {list(theirs.shape)} of {clip} has no equal in the trained model: "
+                "the two must be of one size"
+            )
+        trained = ours.load() if isinstance(ours, checkpoint.Lazy) else ours
+        named[name] = alpha * trained.float() + (1 - alpha) * theirs.float()
+    return named
 
 
 def fit(named: dict[str, Any], module: ViCLIP) -> dict[str, Any]:

@@ -20,6 +20,9 @@ class QuickGELU(nn.Module):
         return x * torch.sigmoid(1.702 * x)
 
 
+ACTIVATIONS = {"quick_gelu": QuickGELU, "gelu": nn.GELU}
+
+
 class Attention(nn.Module):
     """Multi-head self-attention with the parameter names of `nn.MultiheadAttention`."""
 
@@ -67,10 +70,10 @@ def _per_head(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
 class MLP(nn.Module):
     """Two linear layers, four times as wide in between."""
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, act: str = "quick_gelu") -> None:
         super().__init__()
         self.c_fc = nn.Linear(width, 4 * width)
-        self.gelu = QuickGELU()
+        self.gelu = ACTIVATIONS[act]()
         self.c_proj = nn.Linear(4 * width, width)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -97,11 +100,13 @@ class DropPath(nn.Module):
 class ResidualAttentionBlock(nn.Module):
     """`x + attn(ln_1 x)`, then `x + mlp(ln_2 x)`."""
 
-    def __init__(self, width: int, heads: int, drop_path: float = 0.0) -> None:
+    def __init__(
+        self, width: int, heads: int, drop_path: float = 0.0, act: str = "quick_gelu"
+    ) -> None:
         super().__init__()
         self.attn = Attention(width, heads)
         self.ln_1 = nn.LayerNorm(width)
-        self.mlp = MLP(width)
+        self.mlp = MLP(width, act)
         self.ln_2 = nn.LayerNorm(width)
         self.drop_path = DropPath(drop_path)
 
@@ -120,11 +125,19 @@ class Transformer(nn.Module):
     """
 
     def __init__(
-        self, width: int, layers: int, heads: int, drop_path: float = 0.0, checkpoint_num: int = 0
+        self,
+        width: int,
+        layers: int,
+        heads: int,
+        drop_path: float = 0.0,
+        checkpoint_num: int = 0,
+        act: str = "quick_gelu",
     ) -> None:
         super().__init__()
         rates = [drop_path * i / max(layers - 1, 1) for i in range(layers)]
-        self.resblocks = nn.ModuleList(ResidualAttentionBlock(width, heads, rate) for rate in rates)
+        self.resblocks = nn.ModuleList(
+            ResidualAttentionBlock(width, heads, rate, act) for rate in rates
+        )
         self.width, self.checkpoint_num = width, checkpoint_num
 
     def forward(self, x: Tensor, causal: bool = False, first: int = 0) -> Tensor:

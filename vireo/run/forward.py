@@ -54,7 +54,9 @@ def compute(
         device.set_precision(job.config["tf32"])
         dtype = device.dtype(cfg.dtype(job.config, job.model))
         family = models.family(block["family"])
-        model = family.load({**block, "tf32": job.config["tf32"]}, weights, where, dtype)
+        given = {**block, "tf32": job.config["tf32"]}
+        given["wiseft"] = None if weights is None else identity.wiseft(block)
+        model = family.load(given, weights, where, dtype)
         engine = engines.make(model, module, protocol, job.model, bench["needs"])
         engine.prepare(
             pd.DataFrame([item for work in due for item in work.items]),

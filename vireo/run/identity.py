@@ -48,11 +48,13 @@ def describe(
 def _model(config: cfg.Config, model: str, weights: Path | None) -> dict[str, Any]:
     """What a model computes depends on."""
     block = cfg.model(config, model)
+    other = None if weights is None else wiseft(block)
     return {
         "family": block["family"],
         "arch": block["arch"],
         "options": block.get("options"),
         "weights": None if weights is None else weights_hash(weights),
+        "wiseft": other and {"alpha": other["alpha"], "with": weights_hash(other["path"])},
         "seed": block.get("seed", 0) if weights is None else None,
         "model_version": block["version"],
         "dtype": cfg.dtype(config, model),
@@ -93,6 +95,15 @@ def find_weights(given: str | Path | None, block: dict[str, Any]) -> Path | None
     if not path.is_file():
         raise VireoError(f"no weights at {path}: give a receipt, a checkpoint file, or 'none'")
     return path
+
+
+def wiseft(block: dict[str, Any]) -> dict[str, Any] | None:
+    """`alpha` and `path` of a model block's weight averaging, None without it."""
+    given = block.get("wiseft")
+    if not given:
+        return None
+    listed = Path("data/receipts") / f"{given['with']}.json"
+    return {"alpha": given["alpha"], "path": receipt.only_file(listed, given.get("file"))}
 
 
 def weights_hash(path: Path) -> str:
