@@ -92,6 +92,8 @@ class Plan:
             needs["weights"] = weights
             if other := cfg.model(self.config, wc.model).get("wiseft"):
                 needs["wiseft"] = self.receipt(other["with"])
+        for role, entry in (cfg.model(self.config, wc.model).get("files") or {}).items():
+            needs[f"file_{role}"] = self.receipt(entry["artifact"])
         return needs
 
     def score_input(self, wc: Any) -> dict[str, Any]:
@@ -171,13 +173,19 @@ class Plan:
         Takes no `input`: Snakemake does not look at the values of functions that do. Raises
         FileNotFoundError while a receipt is missing: Snakemake then asks again later.
         """
-        receipts = list(self.source_receipts(wc).values())
-        for path in receipts:
-            if not Path(path).exists():
-                raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
         from vireo.media.inventory import fingerprint
 
-        return digest([fingerprint(Path(read_json(path, "receipt")["root"])) for path in receipts])
+        marks = []
+        for artifact in cfg.benchmark(self.config, wc.benchmark)["sources"].values():
+            receipt = Path(self.receipt(artifact))
+            if not receipt.exists():
+                raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(receipt))
+            # The user's folder of now: the receipt may still name the one of the last run.
+            own = self.config["paths"].get(artifact)
+            if own is None or not (root := Path(own).expanduser()).is_dir():
+                root = Path(read_json(receipt, "receipt")["root"])
+            marks.append(fingerprint(root))
+        return digest(marks)
 
     def frames_key(self, wc: Any) -> str:
         """Frame rule and resize."""
