@@ -45,13 +45,13 @@ def copy(data, tmp_path) -> Callable[[], world.Place]:
 @pytest.fixture(scope="session")
 def checkout(tmp_path_factory) -> Callable[[str], Path]:
     """Copies of this checkout, without its tests, that a test may edit."""
-    listing = subprocess.run(
-        ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"],
-        cwd=world.HOME, capture_output=True, text=True, check=True,
-    ).stdout  # fmt: skip
-    names = [n for n in listing.split("\0") if n and not n.startswith("tests/")]
 
     def make(name: str) -> Path:
+        listing = subprocess.run(
+            ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"],
+            cwd=world.HOME, capture_output=True, text=True, check=True,
+        ).stdout  # fmt: skip
+        names = [n for n in listing.split("\0") if n and not n.startswith("tests/")]
         home = tmp_path_factory.mktemp("checkouts") / name
         for file in names:
             if (world.HOME / file).is_file():

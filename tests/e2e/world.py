@@ -1,4 +1,4 @@
-"""A small Video-MME with a tiny ViCLIP, and the workflow as people call it in a folder of its own."""
+"""A small Video-MME with a tiny ViCLIP; the workflow as people call it, in a folder of its own."""
 
 import json
 import os
