@@ -56,12 +56,15 @@ def compute(
         family = models.family(block["family"])
         given = {**block, "tf32": job.config["tf32"]}
         given["wiseft"] = None if weights is None else identity.wiseft(block)
+        context = (protocol.get("prompt") or {}).get("context_length")
+        if context:  # a benchmark of long texts; the model fits its positions
+            given["arch"] = {**block["arch"], "context_length": context}
         model = family.load(given, weights, where, dtype)
         engine = engines.make(model, module, protocol, job.model, bench["needs"])
         engine.prepare(
             pd.DataFrame([item for work in due for item in work.items]),
             tables.read_items(job.items),
-            texts.FOLDER / identity.texts_key(job.config, job.model, weights),
+            texts.FOLDER / identity.texts_key(job.config, job.model, weights, context),
         )
         batch = job.batch_size or job.config["batch_size"]
         if not batch:

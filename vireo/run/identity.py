@@ -62,9 +62,14 @@ def _model(config: cfg.Config, model: str, weights: Path | None) -> dict[str, An
     }
 
 
-def texts_key(config: cfg.Config, model: str, weights: Path | None) -> str:
-    """Name of the folder with a model's text features, whatever the benchmark."""
-    return digest(_model(config, model, weights))
+def texts_key(
+    config: cfg.Config, model: str, weights: Path | None, context: int | None = None
+) -> str:
+    """Name of the folder with a model's text features, whatever the benchmark.
+
+    context: tokens per text where the benchmark's protocol asks for another number.
+    """
+    return digest([_model(config, model, weights), context])
 
 
 def _classes(module: str, items: pd.DataFrame, protocol: dict[str, Any]) -> str | None:

@@ -1,0 +1,287 @@
+"""Video-text retrieval: MSR-VTT 1k-A, DiDeMo, ActivityNet, LSMDC, MSVD from one kind of list.
+
+Lists: JSON `[{"video": "a.mp4", "caption": text or list}]` as ViCLIP's code reads them, or a CSV
+with `video_id,sentence` (MSR-VTT 1k-A). One item per video; its captions are `options`. A
+prediction holds the video's embedding followed by those of its texts. Facts: reference/viclip.md section 8.1.
+"""
+
+import csv
+import json
+import logging
+from argparse import ArgumentParser, Namespace
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from vireo.errors import VireoError
+from vireo.metrics import retrieval
+from vireo.metrics.scores import Metric, Scores
+from vireo.nn.words import clean
+from vireo.run import tables
+from vireo.run.files import read_json, write_json
+
+log = logging.getLogger("vireo")
+
+NEEDS = "DualEncoder"
+PREDICTS = "pairs"
+SIDES = {"img": ("t2v", "text to video"), "txt": ("v2t", "video to text")}
+
+
+def items(sources: dict[str, Path], block: dict[str, Any]) -> pd.DataFrame:
+    """One row per video in the order of the list, `options` = all its captions.
+
+    `options` of the block: `list` (file name), `sizes` (numbers of videos that a whole test set may
+    have), `texts` (number of captions), `trim_s` (only the first seconds are looked at). Another
+    number of videos or captions raises VireoError unless `partial`.
+    """
+    options = block.get("options") or {}
+    path = _find(Path(sources["annotations"]), options.get("list"))
+    texts: dict[str, list[str]] = {}
+    files: dict[str, str] = {}
+    for where, video, captions in _entries(path):
+        stem = _stem(video)
+        if files.setdefault(stem, video) != video:
+            raise VireoError(f"{where}: {video} and {files[stem]} have the same name")
+        texts.setdefault(stem, []).extend(captions)
+    if not texts:
+        raise VireoError(f"{path}: no entries")
+    _check_sizes(path, texts, block)
+    end = options.get("trim_s")
+    rows = [
+        {
+            "id": stem,
+            "split": "test",
+            "video": stem,
+            "start": 0.0 if end else float("nan"),
+            "end": float(end) if end else float("nan"),
+            "question": "",
+            "options": captions,
+            "answer": "",
+            "group": stem,
+            "meta": json.dumps({"file": files[stem]}),
+        }
+        for stem, captions in texts.items()
+    ]
+    return pd.DataFrame(rows)
+
+
+def _check_sizes(path: Path, texts: dict[str, list[str]], block: dict[str, Any]) -> None:
+    options, number = block.get("options") or {}, sum(map(len, texts.values()))
+    sizes, many = options.get("sizes"), options.get("texts")
+    wrong = []
+    if sizes and len(texts) not in sizes:
+        wrong.append(f"{len(texts)} videos, {' or '.join(map(str, sizes))} expected")
+    if many and number != many:
+        wrong.append(f"{number} captions, {many} expected")
+    if wrong and not block.get("partial"):
+        raise VireoError(
+            f"{path}: {'; '.join(wrong)}. Recall depends on the size of the set; accept another "
+            "one with `partial: true` in the benchmark's block"
+        )
+
+
+def _find(root: Path, name: str | None) -> Path:
+    if root.is_file():
+        return root
+    patterns = (name,) if name else ("*test*.json", "*val*.json", "*.json", "*test*.csv")
+    for pattern in patterns:
+        found = sorted(root.rglob(pattern), key=lambda path: (len(path.parts), path))
+        if found:
+            return found[0]
+    raise VireoError(f"no list of captions in {root}: expected {' or '.join(patterns)}")
+
+
+def _entries(path: Path) -> list[tuple[str, str, list[str]]]:
+    """(place for messages, video, captions) of every entry."""
+    if path.suffix == ".csv":
+        with open(path, encoding="utf-8-sig", newline="") as handle:
+            rows = list(csv.DictReader(handle))
+        if rows and not {"video_id", "sentence"} <= rows[0].keys():
+            raise VireoError(f"{path}: needs the columns video_id and sentence")
+        return [
+            (f"{path}, line {number}", row["video_id"], [row["sentence"]])
+            for number, row in enumerate(rows, 2)
+        ]
+    entries = read_json(path, "list of captions")
+    if not isinstance(entries, list):
+        raise VireoError(f'{path} is not a list of {{"video": ..., "caption": ...}}')
+    result = []
+    for number, entry in enumerate(entries):
+        where = f"{path}, entry {number}"
+        given = entry.get("caption") if isinstance(entry, dict) else None
+        captions = [given] if isinstance(given, str) else given
+        good = isinstance(captions, list) and captions
+        if not good or not all(isinstance(text, str) for text in captions or ()):
+            raise VireoError(f"{where}: `caption` must be a text or a list of texts")
+        if not isinstance(entry.get("video"), str):
+            raise VireoError(f"{where}: `video` must be a file name")
+        result.append((where, entry["video"], list(captions or ())))
+    return result
+
+
+def _stem(video: str) -> str:
+    """File name without its folder and a video's ending (names of LSMDC hold dots)."""
+    from vireo.media.inventory import VIDEOS, refuse_paths
+
+    name = PurePosixPath(video).name
+    stem = name[: -len(PurePosixPath(name).suffix)] if name.lower().endswith(VIDEOS) else name
+    refuse_paths([stem])
+    return stem
+
+
+def videos(sources: dict[str, Path], items: pd.DataFrame, block: dict[str, Any]) -> pd.DataFrame:
+    """Where each video lies: by its name, at any depth, with any ending."""
+    from vireo.media import inventory  # imports OpenCV, which scoring does not need
+
+    return inventory.find(list(items["video"]), Path(sources["videos"]))
+
+
+def prompts(items: pd.DataFrame, protocol: dict[str, Any]) -> dict[str, list[str]]:
+    """Cleaned captions of each video; with `prompt: {paragraph: true}` joined into one text."""
+    joined = bool((protocol.get("prompt") or {}).get("paragraph", False))
+    result = {}
+    for row in tables.rows(items):
+        texts = [" ".join(row.options)] if joined else list(row.options)
+        result[row.id] = [clean(text) for text in texts]
+    return result
+
+
+def features(
+    items: pd.DataFrame, predictions: pd.DataFrame, paragraph: bool
+) -> tuple[list[str], np.ndarray, np.ndarray, np.ndarray]:
+    """Ids with a prediction, videos [V,D], texts [T,D], and the number of each text's video."""
+    done = predictions.loc[predictions["status"] == "ok"]
+    given = dict(zip(done["id"], done["scores"], strict=True))
+    chosen = items[items["id"].isin(given)]
+    video, text, owner = [], [], []
+    for place, row in enumerate(tables.rows(chosen)):
+        parts = 2 if paragraph else 1 + len(row.options)
+        flat = np.asarray(given[row.id], dtype=np.float32)
+        if not len(flat) or len(flat) % parts:
+            raise VireoError(
+                f"prediction of {row.id!r}: {len(flat)} numbers are not {parts} embeddings: the "
+                "captions have changed, infer again"
+            )
+        first, *others = flat.reshape(parts, -1)
+        video.append(first)
+        text += others
+        owner += [place] * len(others)
+    if not video:
+        return [], np.zeros((0, 1)), np.zeros((0, 1)), np.zeros(0, int)
+    return list(chosen["id"]), np.stack(video), np.stack(text), np.array(owner)
+
+
+def places(
+    video: np.ndarray, text: np.ndarray, owner: np.ndarray, dual: bool
+) -> dict[str, np.ndarray]:
+    """Places (0 = best) of the right text per video (`txt`) and of the right video per text."""
+    v2t, t2v = video @ text.T, text @ video.T
+    if dual:
+        v2t, t2v = retrieval.dual_softmax(v2t), retrieval.dual_softmax(t2v)
+    own = [np.flatnonzero(owner == number) for number in range(len(video))]
+    return {"txt": retrieval.ranks(v2t, own), "img": retrieval.ranks(t2v, owner[:, None])}
+
+
+def score(items: pd.DataFrame, predictions: pd.DataFrame, block: dict[str, Any]) -> Scores:
+    """Recall at 1, 5, 10 both ways, their means, and the same after dual softmax."""
+    paragraph = bool((block.get("protocol", {}).get("prompt") or {}).get("paragraph", False))
+    ids, video, text, owner = features(items, predictions, paragraph)
+    metrics: dict[str, Metric] = {}
+    for ending, dual in (("", False), ("_dsl", True)):
+        found = places(video, text, owner, dual) if ids else {}
+        numbers = retrieval.summary(found) if ids else {}
+        whole = len(ids) == len(items)
+        for side, (short, long) in SIDES.items():
+            for k in retrieval.CUTS:
+                name = f"{short}_r{k}{ending}"
+                title = f"{long} R@{k}" + (", dual softmax" if dual else "")
+                metrics[name] = _metric(found.get(side), k, ids, owner, side, title, whole)
+            mean = numbers.get(f"{side}_r_mean")
+            metrics[f"{short}_mean{ending}"] = Metric(mean, len(ids), "%", title=f"{long} mean")
+        both = numbers.get("r_mean")
+        metrics[f"r_mean{ending}"] = Metric(both, len(ids), "%", title="mean of all recalls")
+    notes = [f"{len(ids)} videos, {len(text)} texts"]
+    if len(ids) < len(items):
+        notes.append(
+            f"{len(items) - len(ids)} videos and their texts are left out: the smaller set is "
+            "easier, so these recalls are too high"
+        )
+    return Scores(
+        metrics=metrics,
+        primary=block.get("primary") or "t2v_r1",
+        chance=block.get("chance", 100.0 / max(len(items), 1)),
+        notes=notes,
+    )
+
+
+def _metric(
+    found: np.ndarray | None,
+    k: int,
+    ids: list[str],
+    owner: np.ndarray,
+    side: str,
+    title: str,
+    whole: bool,
+) -> Metric:
+    """Recall at k. A video's contribution is its share of all texts' hits, so that the mean over
+    videos is the mean over texts."""
+    if found is None:
+        return Metric(None, 0, "%", title=title)
+    hits = 100.0 * (found < k)
+    if side == "img":
+        hits = np.bincount(owner, hits, minlength=len(ids)) * len(ids) / len(owner)
+    single = whole and len(owner) == len(ids)
+    low, high = (0.0, 100.0) if single else (None, None)  # other items change the gallery
+    metric = Metric.mean(pd.Series(hits, index=ids), "%", low, high, title)
+    metric.n = len(found)
+    return metric
+
+
+def export(
+    items: pd.DataFrame, predictions: pd.DataFrame, outdir: Path, block: dict[str, Any]
+) -> list[Path]:
+    """Write retrieval.json: the reference's names and rounding, plain and `emb` (dual softmax)."""
+    paragraph = bool((block.get("protocol", {}).get("prompt") or {}).get("paragraph", False))
+    _, video, text, owner = features(items, predictions, paragraph)
+    path = Path(outdir) / "retrieval.json"
+    write_json(path, _reference(video, text, owner) if len(video) else {})
+    return [path]
+
+
+def _reference(
+    video: np.ndarray, text: np.ndarray, owner: np.ndarray
+) -> dict[str, dict[str, float]]:
+    found = {"plain": False, "emb": True}
+    return {
+        name: {
+            key: round(value, 2)
+            for key, value in retrieval.summary(places(video, text, owner, dual)).items()
+        }
+        for name, dual in found.items()
+    }
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """Flags of `evaluate.py retrieval`."""
+    parser.add_argument(
+        "--features",
+        required=True,
+        type=Path,
+        help="NPZ with video [V,D], text [T,D] and owner [T] (the video of each text)",
+    )
+
+
+def evaluate(args: Namespace) -> str:
+    """Recalls of features made elsewhere; they are L2-normalised first."""
+    try:
+        with np.load(args.features, allow_pickle=False) as data:
+            video, text, owner = (data[name] for name in ("video", "text", "owner"))
+    except (OSError, KeyError, ValueError) as error:
+        raise VireoError(f"{args.features}: needs video, text and owner ({error})") from error
+    video, text = (x / np.linalg.norm(x, axis=1, keepdims=True) for x in (video, text))
+    lines = []
+    for name, numbers in _reference(video, text, owner.astype(int)).items():
+        lines.append(f"{name}: " + ", ".join(f"{k} {v:.2f}" for k, v in numbers.items()))
+    return "\n".join(lines) + "\n"
