@@ -178,6 +178,10 @@ def _check_names(config: Config) -> None:
                 _exists(f"{where}.weights", kind, wanted, known)
         if other := block.get("wiseft"):
             _exists(f"{where}.wiseft.with", "artifact", other["with"], config["artifacts"])
+        for role, entry in block.get("files", {}).items():
+            if not entry["artifact"].startswith("toy_"):
+                known = config["artifacts"]
+                _exists(f"{where}.files.{role}", "artifact", entry["artifact"], known)
         for target in block.get("protocols", {}):
             _exists(where, "benchmark", target, config["benchmarks"])
     for section in ("benchmarks", "recipes"):

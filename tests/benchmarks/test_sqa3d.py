@@ -13,6 +13,7 @@ from vireo.benchmarks import _sqa3d_items as annotations
 from vireo.benchmarks import sqa3d
 from vireo.errors import VireoError
 from vireo.metrics import qa
+from vireo.nn import answers
 
 GOLDEN = Path(__file__).parents[1] / "golden/clipbert"
 TASK, DB = GOLDEN / "sqa3d/sqa_task", GOLDEN / "sqa3d/txt_db"
@@ -163,10 +164,10 @@ def test_bad_annotations(tmp_path: Path) -> None:
         sqa3d.items({"questions": tmp_path}, BLOCK)
     (tmp_path / "d.json").write_text('{"yes": 0, "no": 2}')
     with pytest.raises(VireoError, match="not 0 to n-1"):
-        annotations.read_dictionary(tmp_path / "d.json")
+        answers.read(tmp_path / "d.json")
     (tmp_path / "d.json").write_text('[{"yes": 0, "no": 1}, {"0": "no", "1": "yes"}]')
     with pytest.raises(VireoError, match="contradict"):
-        annotations.read_dictionary(tmp_path / "d.json")
+        answers.read(tmp_path / "d.json")
     (tmp_path / "b").mkdir()
     (tmp_path / "b/test.jsonl").write_text('{"answer": "yes"}\n')
     with pytest.raises(VireoError, match="line 1: lacks"):

@@ -31,6 +31,7 @@ BLOCK: dict[str, Any] = {
     "std": [1 / 255] * 3,
     "size": SIZE,
     "vocab": str(GOLDEN / "sqa3d/vocab.txt"),
+    "answers": str(GOLDEN / "sqa3d/sqa_task/answer_dict.json"),
 }
 
 

@@ -15,6 +15,7 @@ import pandas as pd
 
 from vireo.errors import VireoError
 from vireo.metrics.qa import TYPES, question_type
+from vireo.nn import answers
 from vireo.run.files import atomic, read_json, write_text
 
 log = logging.getLogger("vireo")
@@ -31,20 +32,7 @@ def dictionary(folder: Path) -> list[str]:
     path = _one(folder, ("answer_dict.json", "train_ans2label.json"))
     if path is None:
         raise VireoError(f"{folder} holds no answer_dict.json and no train_ans2label.json")
-    return read_dictionary(path)
-
-
-def read_dictionary(path: Path) -> list[str]:
-    """Answers by class number from one file of either kind."""
-    held = read_json(path, "answer dictionary")
-    numbers = held[0] if isinstance(held, list) and held else held
-    if not isinstance(numbers, dict) or sorted(numbers.values()) != list(range(len(numbers))):
-        raise VireoError(f"{path}: the classes are not 0 to n-1, each once")
-    if isinstance(held, list) and len(held) > 1:
-        back = {str(number): answer for answer, number in numbers.items()}
-        if held[1] != back:
-            raise VireoError(f"{path}: its two dictionaries contradict each other")
-    return sorted(numbers, key=numbers.__getitem__)
+    return answers.read(path)
 
 
 def lines(folder: Path, split: str) -> list[dict[str, Any]] | None:
@@ -64,13 +52,13 @@ def _joined(path: Path, known: set[str]) -> list[dict[str, Any]]:
     other = path.with_name(path.name.replace("_questions_", "_sqa_annotations_"))
     asked = read_json(path, "questions file")["questions"]
     annotations = read_json(other, "annotations file")["annotations"]
-    answers = {a["question_id"]: a["answers"] for a in annotations}
+    given = {a["question_id"]: a["answers"] for a in annotations}
     result = []
     for question in asked:
         number = question["question_id"]
-        if len(answers.get(number, ())) < 1:
+        if not given.get(number):
             raise VireoError(f"{other}: no answer to question {number} of {path.name}")
-        answer = answers[number][0]["answer"]
+        answer = given[number][0]["answer"]
         result.append(
             {
                 "answer": answer if answer in known else UNKNOWN,
@@ -154,7 +142,7 @@ def _item(line: dict[str, Any], number: int, split: str) -> dict[str, Any]:
 
 def convert(folder: Path, out: Path) -> dict[str, int]:
     """Write ClipBERT's `<split>.jsonl` and `train_ans2label.json`; returns lines per split."""
-    answers = dictionary(folder)
+    names = dictionary(folder)
     counts = {}
     for split in SPLITS:
         found = lines(folder, split)
@@ -165,6 +153,6 @@ def convert(folder: Path, out: Path) -> dict[str, int]:
             for line in found:
                 handle.write(json.dumps({key: line[key] for key in keys}) + "\n")
         counts[split] = len(found)
-    numbers = {answer: number for number, answer in enumerate(answers)}
+    numbers = {answer: number for number, answer in enumerate(names)}
     write_text(out / "train_ans2label.json", json.dumps(numbers))
     return counts

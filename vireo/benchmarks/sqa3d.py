@@ -18,6 +18,7 @@ from vireo.benchmarks import _sqa3d_items as annotations
 from vireo.errors import VireoError
 from vireo.metrics import qa
 from vireo.metrics.scores import Metric, Scores
+from vireo.nn import answers
 from vireo.run import tables
 from vireo.run.files import read_json, write_json
 from vireo.run.stats import breakdown
@@ -121,7 +122,7 @@ def export(
     given = _predicted(predictions)
     order = {video: n for n, video in enumerate(dict.fromkeys(items["video"]))}
     grouped = items.iloc[items["video"].map(order).argsort(kind="stable")]
-    results, answers, chosen = [], [], []
+    results, worded, chosen = [], [], []
     for row in tables.rows(grouped):
         meta, found = json.loads(row.meta), given.get(row.id)
         data = {
@@ -133,11 +134,11 @@ def export(
         }
         label = found["label"] if found else -1
         results.append({"question_id": meta["line"], "answer": label, "data": data})
-        answers.append({"question_id": row.id, "scene_id": row.video, **(found or {})})
+        worded.append({"question_id": row.id, "scene_id": row.video, **(found or {})})
         chosen.append((found["answer"] if found else None, row.answer, meta["answer_type"]))
     outdir = Path(outdir)
     paths = [outdir / name for name in ("results_all.json", "scores.json", "answers.json")]
-    values = (results, qa.in_percent(qa.scores(chosen)), answers)
+    values = (results, qa.in_percent(qa.scores(chosen)), worded)
     for path, value in zip(paths, values, strict=True):
         write_json(path, value)
     return paths
@@ -153,7 +154,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def evaluate(args: Namespace) -> str:
     """Score a results_all.json of ClipBERT; returns the text of its scores.json."""
-    names = annotations.read_dictionary(Path(args.ans2label))
+    names = answers.read(args.ans2label)
     results = read_json(args.results_file, "results file")
     chosen, outside = [], 0
     for number, entry in enumerate(results if isinstance(results, list) else []):

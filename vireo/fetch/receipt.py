@@ -141,6 +141,27 @@ def only_file(path: str | Path, name: str | None = None) -> Path:
     return Path(receipt["root"]) / names[0]
 
 
+def named(block: dict[str, Any], role: str) -> Path | None:
+    """The file that a model or recipe block names under `files: {role: {artifact, file}}`.
+
+    None when it names none. `file` is a path below the artifact's folder, or a name at any depth;
+    it may be left out for an artifact of one file. VireoError when it is not there.
+    """
+    entry = (block.get("files") or {}).get(role)
+    if entry is None:
+        return None
+    path, name = Path("data/receipts") / f"{entry['artifact']}.json", entry.get("file")
+    if name is None:
+        return only_file(path)
+    root = Path(read(path)["root"])
+    if (root / name).is_file():
+        return root / name
+    found = sorted(root.rglob(Path(name).name), key=lambda p: (len(p.parts), str(p)))
+    if not found:
+        raise VireoError(f"artifact {entry['artifact']}: no file {name} below {root}")
+    return found[0]
+
+
 def write(
     path: str | Path,
     artifact: str,

@@ -57,7 +57,10 @@ class Answerer(Protocol):
     """Questions about a video, answered from a fixed dictionary (SQA3D).
 
     `encode` once per video, `answer` for any number of questions, `aggregate` over the clips.
+    `answers` names the first classes; a further class has no name.
     """
+
+    answers: list[str]
 
     def transform(self, frames: "np.ndarray", view: dict[str, Any]) -> "Tensor":
         """uint8 RGB [T,H,W,3] -> float32 [T,3,H',W']; runs in loader workers."""

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from vireo.errors import VireoError, unknown
 from vireo.fetch import receipt
-from vireo.nn import checkpoint
+from vireo.nn import answers, checkpoint
 from vireo.nn.resnet_grid import ResNet
 from vireo.run.device import set_precision
 
@@ -316,8 +316,10 @@ class Transform:
 class Model:
     """An `Answerer` on one device, in one dtype, without gradients."""
 
-    def __init__(self, module: ClipBERT, transform: Transform, tokenizer: Tokenizer) -> None:
-        self.module = module.eval().requires_grad_(False)
+    def __init__(
+        self, module: ClipBERT, transform: Transform, tokenizer: Tokenizer, answers: list[str]
+    ) -> None:
+        self.module, self.answers = module.eval().requires_grad_(False), answers
         self.transform, self.tokenizer = transform, tokenizer
         self._like: Tensor = module.transformer.bert.pooler.dense.weight
 
@@ -355,8 +357,8 @@ def load(
 ) -> Model:
     """A model block and a checkpoint (None: seeded random weights) -> `Model`.
 
-    Keys must match one for one, apart from those in `IGNORED`. The vocabulary is the file of the
-    block's `files: {vocab: ...}`, or a path under `vocab`.
+    Keys must match one for one, apart from those in `IGNORED`. The vocabulary and the answer
+    dictionary come from the block (see `beside`).
     """
     dtype = getattr(torch, dtype) if isinstance(dtype, str) else dtype
     set_precision(bool(cfg.get("tf32")))
@@ -367,23 +369,31 @@ def load(
         with torch.device("meta"):
             module = build(cfg["arch"])
         checkpoint.load_into(module, released(weights), weights, dtype, device)
-    tokenizer = Tokenizer(vocabulary(cfg))
+    tokenizer = Tokenizer(beside(cfg, "vocab"))
     if tokenizer.size > module.arch["vocab_size"]:
         raise VireoError(
             f"the vocabulary has {tokenizer.size} words, arch.vocab_size is "
             f"{module.arch['vocab_size']}"
         )
-    return Model(module, Transform(cfg["mean"], cfg["std"], cfg.get("size", 448)), tokenizer)
+    names = answers.read(beside(cfg, "answers"))
+    if len(names) > module.arch["labels"]:
+        raise VireoError(
+            f"{beside(cfg, 'answers')} has {len(names)} answers, the head {module.arch['labels']} "
+            "rows: it belongs to another head"
+        )
+    transform = Transform(cfg["mean"], cfg["std"], cfg.get("size", 448))
+    return Model(module, transform, tokenizer, names)
 
 
-def vocabulary(cfg: dict[str, Any]) -> Path:
-    """The WordPiece vocabulary that a model or recipe block names under `files: {vocab: ...}`."""
-    if "vocab" in cfg:
-        return Path(cfg["vocab"])
-    named = (cfg.get("files") or {}).get("vocab")
-    if not named:
-        raise VireoError("a clipbert block needs `files: {vocab: {artifact: NAME}}`")
-    return receipt.only_file(f"data/receipts/{named['artifact']}.json", named.get("file"))
+def beside(cfg: dict[str, Any], role: str) -> Path:
+    """The vocabulary (`vocab`) or answer dictionary (`answers`) of a model or recipe block.
+
+    A path under the role's name, or `files: {role: {artifact, file}}`.
+    """
+    path = Path(cfg[role]) if role in cfg else receipt.named(cfg, role)
+    if path is None:
+        raise VireoError(f"a clipbert block needs `files: {{{role}: {{artifact: NAME}}}}`")
+    return path
 
 
 def released(path: str | Path) -> dict[str, Any]:

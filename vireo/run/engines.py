@@ -20,6 +20,7 @@ from torch import Tensor
 from vireo import models
 from vireo.errors import VireoError
 from vireo.run import texts
+from vireo.run.answerer import Answerer
 from vireo.run.device import Batches
 
 Row = dict[str, Any]
@@ -142,7 +143,7 @@ class DualEncoder:
         return {"id": item.id, "view": 0, "prediction": chosen, "scores": scores}
 
 
-ENGINES = {"DualEncoder": DualEncoder}
+ENGINES: dict[str, type[Any]] = {"DualEncoder": DualEncoder, "Answerer": Answerer}
 
 
 def make(
