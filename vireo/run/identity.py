@@ -55,11 +55,18 @@ def _model(config: cfg.Config, model: str, weights: Path | None) -> dict[str, An
         "options": block.get("options"),
         "weights": None if weights is None else weights_hash(weights),
         "wiseft": other and {"alpha": other["alpha"], "with": weights_hash(other["path"])},
+        "files": _files(block),
         "seed": block.get("seed", 0) if weights is None else None,
         "model_version": block["version"],
         "dtype": cfg.dtype(config, model),
         "tf32": config["tf32"],
     }
+
+
+def _files(block: dict[str, Any]) -> dict[str, str] | None:
+    """Role -> hash of the files beside the weights (vocabulary, names of answers)."""
+    paths = {role: receipt.named(block, role) for role in block.get("files") or {}}
+    return {role: receipt.hash_of(path) for role, path in paths.items() if path} or None
 
 
 def texts_key(
