@@ -19,9 +19,12 @@ include: "rules/score.smk"
 include: "rules/report.smk"
 
 
+# Downloads run where the command was given: compute nodes often have no network.
 localrules:
     all,
     demo,
+    fetch,
+    paper_viclip,
 
 
 rule all:
@@ -35,3 +38,11 @@ rule demo:
     input:
         "results/toy_viclip/toy_videomme.json",
         "results/report.html",
+
+
+# Every row of the paper's tables; models of our recipes only with `--config train=true`.
+rule paper_viclip:
+    input:
+        plan.paper_results("viclip"),
+    message:
+        plan.paper_listing("viclip")

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from vireo import config as cfg
+from vireo.run import papers
 from vireo.errors import VireoError
 from vireo.run.files import digest, read_json
 
@@ -127,6 +128,14 @@ class Plan:
 
     def other_results(self, wc: Any = None) -> list[str]:
         """Results that stand there already: reported too, but never a reason to run anything."""
+    def paper_results(self, paper: str) -> list[str]:
+        """Results of a paper's rows that can be had (never by training unless `train: true`)."""
+        return papers.results(self.config, paper)
+
+    def paper_listing(self, paper: str) -> str:
+        """All rows of a paper for people, as a rule's message (which Snakemake formats)."""
+        return papers.listing(self.config, paper).replace("{", "{{").replace("}", "}}")
+
         wanted = set(self.wanted_results())
         found = [path.as_posix() for path in Path("results").glob("*/*.json")]
         return sorted(path for path in found if path not in wanted)
