@@ -21,27 +21,8 @@ from types import TracebackType
 from vireo.errors import VireoError
 
 # Removed after tokenisation, as the official tokenizer wrapper does.
-PUNCTUATION = frozenset(
-    [
-        "''",
-        "'",
-        "``",
-        "`",
-        "-LRB-",
-        "-RRB-",
-        "-LCB-",
-        "-RCB-",
-        ".",
-        "?",
-        "!",
-        ",",
-        ":",
-        "-",
-        "--",
-        "...",
-        ";",
-    ]
-)
+QUOTES = {"''", "'", "``", "`", "-LRB-", "-RRB-", "-LCB-", "-RCB-"}
+PUNCTUATION = QUOTES | {".", "?", "!", ",", ":", "-", "--", "...", ";"}
 SIGMA, GRAMS = 6.0, 4
 
 

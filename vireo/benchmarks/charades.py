@@ -1,0 +1,119 @@
+"""Charades-STA: where in the video does it happen, from MMDuet's per-frame relevance.
+
+Facts: reference/mmduet.md section 3.3. The paper smooths over +-6 frames; the threshold 0.5 on the
+normalised score is presumed. "Best of all thresholds" is an oracle and only printed as such.
+"""
+
+import json
+from argparse import ArgumentParser, Namespace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from vireo.benchmarks import _duet
+from vireo.benchmarks._duet import PREDICTS, Watched, export, prompts, videos
+from vireo.metrics import grounding
+from vireo.metrics.scores import Metric, Scores
+from vireo.run import tables
+
+NEEDS = "Watcher"
+WINDOW, THRESHOLD = 6, 0.5
+
+__all__ = ["NEEDS", "PREDICTS", "export", "prompts", "videos"]
+
+
+def items(sources: dict[str, Path], block: dict[str, Any]) -> pd.DataFrame:
+    """One row per query, with its gold spans in `meta`."""
+    path, entries = _duet.annotations(sources, block)
+    return _duet.item_rows(entries, block["splits"][0], path, ["timestamps"])
+
+
+def level(threshold: float) -> int:
+    """Position of a threshold among the evaluator's."""
+    return int(np.argmin(np.abs(np.array(grounding.THRESHOLDS) - threshold)))
+
+
+def overlaps(
+    gold: dict[str, list[list[float]]], predicted: dict[str, Watched], window: int
+) -> dict[str, list[float]]:
+    """Question id -> IoU at every threshold, for questions with a prediction."""
+    return {
+        id: grounding.ious(predicted[id].times, predicted[id].relevance, spans, window)
+        for id, spans in gold.items()
+        if id in predicted
+    }
+
+
+def score(items: pd.DataFrame, predictions: pd.DataFrame, block: dict[str, Any]) -> Scores:
+    """R@1 at IoU 0.3, 0.5 and 0.7 and mIoU in percent, over the questions with a prediction."""
+    options = block.get("options") or {}
+    window = int(options.get("window", WINDOW))
+    threshold = float(options.get("level", THRESHOLD))
+    gold = {row.id: json.loads(row.meta)["timestamps"] for row in tables.rows(items)}
+    found = overlaps(gold, _duet.from_rows(items, predictions, block), window)
+    at = level(threshold)
+    ious = pd.Series({id: values[at] for id, values in found.items()}, dtype=float)
+    metrics = {
+        f"R@{least}": Metric.mean(100.0 * (ious >= least), "%", 0.0, 100.0, f"R@1 at IoU {least}")
+        for least in grounding.LEVELS
+    }
+    metrics["mIoU"] = Metric.mean(100.0 * ious, "%", 0.0, 100.0, "mean IoU")
+    rows = []
+    for k, value in enumerate(grounding.THRESHOLDS):
+        values = [v[k] for v in found.values()]
+        if values:
+            names = ("mIoU", "R@0.3", "R@0.5", "R@0.7")
+            summary = dict(zip(names, grounding.summary(values), strict=True))
+            rows.append({"label": f"{value:.2f}", "n": len(values), **summary})
+    return Scores(
+        metrics=metrics,
+        primary=block.get("primary") or "R@0.5",
+        breakdowns={"threshold": pd.DataFrame(rows)} if rows else {},
+        chance=block.get("chance"),
+        notes=[
+            f"scores smoothed over +-{window} frames, threshold {threshold} on the normalised "
+            "score (the paper does not say which threshold it used)"
+        ],
+    )
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """Files, and the setting that is reported."""
+    parser.add_argument("--pred_file", required=True, help="lines of test/inference.py")
+    parser.add_argument("--gold_file", required=True, help="test-random_prompt.json")
+    parser.add_argument("--window", type=int, default=WINDOW, help="frames on either side (6)")
+    parser.add_argument("--threshold", type=float, default=THRESHOLD, help="0.30 to 0.70 (0.5)")
+
+
+def evaluate(args: Namespace) -> str:
+    """Score a prediction file; the last line is JSON with the reported setting and the sweep."""
+    gold = {
+        str(e["question_id"]): e["timestamps"] for e in _duet.read_json_or_lines(args.gold_file)
+    }
+    predicted = _duet.read_predictions(args.pred_file)
+    names = ("mIoU", "R@0.3", "R@0.5", "R@0.7")
+    lines, sweep, oracle = [], [], []
+    result: dict[str, Any] = {}
+    for window in sorted({*grounding.WINDOWS, args.window}):
+        found = list(overlaps(gold, predicted, window).values())
+        if not found:
+            break
+        for k, threshold in enumerate(grounding.THRESHOLDS):
+            scores = grounding.summary([values[k] for values in found])
+            row = {"smooth_window_size": window, "threshold": threshold, "scores": scores}
+            sweep.append(row)
+            if window == args.window and k == level(args.threshold):
+                result = dict(zip(names, scores, strict=True))
+        best = grounding.summary([max(values) for values in found])
+        oracle.append({"smooth_window_size": window, "scores": best})
+        lines.append(
+            f"window {window}: best among all thresholds (an oracle, not a result): "
+            + "/".join(f"{value:.2f}" for value in best)
+        )
+    shown = "/".join(f"{value:.2f}" for value in result.values())
+    lines.append(f"window {args.window}, threshold {args.threshold}: {shown}")
+    head = {"n": sum(id in predicted for id in gold), "window": args.window}
+    whole = {**result, **head, "threshold": args.threshold, "oracle": oracle, "sweep": sweep}
+    return "\n".join(lines) + "\n" + _duet.last_line(whole)

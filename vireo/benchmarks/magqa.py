@@ -1,0 +1,125 @@
+"""Shot2Story-MAGQA: one question, answers all along the video, marked 1..5 by a judge.
+
+Facts: reference/mmduet.md section 3.2. A number belongs to its judge: the paper's are Llama-3.1-70B
+and GPT-4o. Without a configured judge a word overlap stands in, which is comparable with nothing.
+"""
+
+import json
+from argparse import ArgumentParser, Namespace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from vireo.benchmarks import _duet
+from vireo.benchmarks._duet import PREDICTS, export, prompts, videos
+from vireo.errors import VireoError
+from vireo.metrics import judge as judges
+from vireo.metrics import magqa
+from vireo.metrics.scores import Metric, Scores
+from vireo.run.files import write_text
+
+NEEDS = "Watcher"
+
+__all__ = ["NEEDS", "PREDICTS", "export", "prompts", "videos"]
+
+
+def items(sources: dict[str, Path], block: dict[str, Any]) -> pd.DataFrame:
+    """One row per question, with its gold answers in `meta`."""
+    path, entries = _duet.annotations(sources, block)
+    return _duet.item_rows(entries, block["splits"][0], path, ["answer", "conversation"])
+
+
+def score(items: pd.DataFrame, predictions: pd.DataFrame, block: dict[str, Any]) -> Scores:
+    """In-span score 1..5, answers and distinct answers a question; without an answer it is 1."""
+    options = block.get("options") or {}
+    judge = judges.Judge(**(options.get("judge") or {"kind": "words"}))
+    examples = []
+    for id, one in _duet.from_rows(items, predictions, block).items():
+        meta = json.loads(items.loc[items["id"] == id, "meta"].iloc[0])
+        examples.append(magqa.example({"question_id": id, **meta}, one.turns))
+    marks = judge.marks([pair for one in examples for pair in one.pairs()])
+    parts = {one.id: magqa.in_span_score(one, one.matrix(marks)) for one in examples}
+    turns = {one.id: float(len(one.predicted)) for one in examples}
+    distinct = {one.id: float(len({t for t, _ in one.predicted})) for one in examples}
+    metrics = {
+        "in_span": Metric.mean(pd.Series(parts, dtype=float), "", 1.0, 5.0, "in-span score"),
+        "turns": Metric.mean(pd.Series(turns, dtype=float), "", title="answers a question"),
+        "distinct": Metric.mean(pd.Series(distinct, dtype=float), "", title="distinct answers"),
+    }
+    notes = [f"judge: {judge.name}, {len(marks)} pairs, {judge.failures} replies without a mark"]
+    if judge.kind == "words":
+        notes.append("word overlap is no judge: the score compares with no published number")
+    return Scores(
+        metrics=metrics,
+        primary=block.get("primary") or "in_span",
+        printout=magqa.summarise(examples, marks).line() + "\n" if examples else "",
+        chance=block.get("chance"),
+        notes=notes,
+    )
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """Files, the judge, and how the original analysis pads."""
+    parser.add_argument("--pred_file", required=True, help="lines of test/inference.py")
+    parser.add_argument("--gold_file", required=True, help="magqa_test.json")
+    parser.add_argument("--judge", choices=judges.KINDS, default="words", help="default: words")
+    parser.add_argument("--url", default="", help="of an OpenAI-compatible or plain endpoint")
+    parser.add_argument("--model", default="", help="name at the endpoint, or a local model")
+    parser.add_argument("--batch_file", default="", help="requests out, <file>.out in")
+    parser.add_argument("--num_examples", type=int, help="the first so many, padded with score 1")
+    parser.add_argument("--output_file", help="write the judged lines here")
+
+
+def evaluate(args: Namespace) -> str:
+    """Judge and score a prediction file; the last line is JSON. Lines that hold `evaluator_output`
+    (judged by the original code) are not judged again."""
+    entries = {str(e["question_id"]): e for e in _duet.read_json_or_lines(args.gold_file)}
+    lines = [
+        line
+        for line in _duet.read_json_or_lines(args.pred_file)
+        if str(line["question_id"]) in entries
+    ]
+    if not lines:
+        raise VireoError(f"{args.pred_file}: no question of {args.gold_file}")
+    examples: list[magqa.Example] = []
+    given: dict[magqa.Pair, float] = {}
+    for line in lines:
+        one = magqa.example(entries[str(line["question_id"])], line["model_response_list"])
+        examples.append(one)
+        for (gold, _), row in zip(one.gold, line.get("evaluator_output") or [], strict=False):
+            for (said, _), mark in zip(one.predicted, row, strict=True):
+                pair = (one.question, gold, said)
+                given[pair] = max(given.get(pair, 0.0), float(mark))
+    judge = judges.Judge(args.judge, url=args.url, model=args.model, path=args.batch_file)
+    due = [pair for one in examples for pair in one.pairs() if pair not in given]
+    marks = {**given, **judge.marks(due)}
+    if args.output_file:
+        write_text(args.output_file, judged(lines, examples, marks))
+    summary = magqa.summarise(examples, marks, args.num_examples)
+    result = {
+        "in_span_score": summary.score,
+        "turns": summary.turns,
+        "distinct_turns": summary.distinct,
+        "n": len(summary.each),
+        "judge": judge.name,
+        "judge_calls": len(set(due)),
+        "parse_failures": judge.failures,
+    }
+    return summary.line() + "\n" + _duet.last_line(result)
+
+
+def judged(
+    lines: list[dict[str, Any]], examples: list[magqa.Example], marks: dict[magqa.Pair, float]
+) -> str:
+    """The original evaluator's output lines; questions without an answer are left out."""
+    rows = []
+    for line, one in zip(lines, examples, strict=True):
+        if not one.predicted:
+            continue
+        answers = [text for text, _ in one.gold]
+        spans = [span for _, span in one.gold]
+        extra = {"evaluator_output": one.matrix(marks), "answer": answers, "answer_time": spans}
+        kept = {key: value for key, value in line.items() if key != "debug_data"}
+        rows.append(json.dumps({**kept, **extra}, ensure_ascii=False) + "\n")
+    return "".join(rows)

@@ -1,0 +1,109 @@
+"""QVHighlights: which clips are the highlights of a query, from MMDuet's per-frame relevance.
+
+Facts: reference/mmduet.md section 3.4. The paper smooths over +-2 frames and reports mAP and HIT@1
+of clips marked "very good". The annotations are CC BY-NC-SA 4.0: fetched, never shipped.
+"""
+
+import json
+from argparse import ArgumentParser, Namespace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from vireo.benchmarks import _duet
+from vireo.benchmarks._duet import PREDICTS, Watched, export, prompts, videos
+from vireo.errors import VireoError
+from vireo.metrics import highlight
+from vireo.metrics.grounding import WINDOWS
+from vireo.metrics.scores import Metric, Scores
+from vireo.run import tables
+
+NEEDS = "Watcher"
+WINDOW = 2
+
+__all__ = ["NEEDS", "PREDICTS", "export", "prompts", "videos"]
+
+
+def items(sources: dict[str, Path], block: dict[str, Any]) -> pd.DataFrame:
+    """One row per query, with its line of the release file in `meta`."""
+    path, entries = _duet.annotations(sources, block)
+    _, released = _duet.annotations(sources, block, "release")
+    marks = {str(line["qid"]): line for line in released}
+    for entry in entries:
+        id = str(entry["question_id"])
+        if id not in marks:
+            raise VireoError(f"{path}: query {id} is not in the release file")
+        entry["release"] = marks[id]
+    return _duet.item_rows(entries, block["splits"][0], path, ["release"])
+
+
+def clips(predicted: dict[str, Watched], window: int) -> dict[str, np.ndarray]:
+    """Question id -> scores of its 2-second clips."""
+    return {
+        id: highlight.clip_scores(one.times, one.relevance, window) for id, one in predicted.items()
+    }
+
+
+def score(items: pd.DataFrame, predictions: pd.DataFrame, block: dict[str, Any]) -> Scores:
+    """mAP and HIT@1 in percent at each level of saliency, over queries with a prediction."""
+    window = int((block.get("options") or {}).get("window", WINDOW))
+    scores = clips(_duet.from_rows(items, predictions, block), window)
+    gold = {row.id: json.loads(row.meta)["release"] for row in tables.rows(items)}
+    metrics = {}
+    for name, least in highlight.LEVELS.items():
+        found = {
+            id: highlight.per_query(gold[id], scores[id], least) for id in gold if id in scores
+        }
+        aps = pd.Series({id: 100 * float(np.mean(a)) for id, (a, _) in found.items()}, dtype=float)
+        hits = pd.Series({id: 100 * hit for id, (_, hit) in found.items()}, dtype=float)
+        short = "" if name == "VeryGood" else f"_{name}"
+        metrics[f"mAP{short}"] = Metric.mean(aps, "%", 0.0, 100.0, f"mAP ({name})")
+        metrics[f"HIT@1{short}"] = Metric.mean(hits, "%", 0.0, 100.0, f"HIT@1 ({name})")
+    return Scores(
+        metrics=metrics,
+        primary=block.get("primary") or "mAP",
+        chance=block.get("chance"),
+        notes=[f"scores smoothed over +-{window} frames, summed over 2-second clips"],
+    )
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """Files, and the window that is reported."""
+    parser.add_argument("--pred_file", required=True, help="lines of test/inference.py")
+    parser.add_argument("--gold_file", required=True, help="highlight_val_release.jsonl")
+    parser.add_argument("--window", type=int, default=WINDOW, help="frames on either side (2)")
+
+
+def evaluate(args: Namespace) -> str:
+    """Score a prediction file; the last line is JSON with the reported window and the sweep."""
+    gold = _duet.read_json_or_lines(args.gold_file)
+    if any("saliency_scores" not in entry for entry in gold):
+        raise VireoError(f"{args.gold_file}: give the release file, with saliency_scores")
+    predicted = _duet.read_predictions(args.pred_file)
+    lines, sweep = [], []
+    result: dict[str, float] = {}
+    for window in sorted({*WINDOWS, args.window}):
+        found = clips(predicted, window)
+        by_qid = {e["qid"]: found[str(e["qid"])] for e in gold if str(e["qid"]) in found}
+        values = highlight.evaluate(gold, by_qid)
+        brief = {
+            f"HL-min-{name}-{metric.removeprefix('HL-')}": round(number, 2)
+            for name, numbers in values.items()
+            for metric, number in numbers.items()
+        }
+        sweep.append({"smooth_window_size": window, "results": brief})
+        if window == args.window:
+            result = brief
+        shown = ("HL-min-VeryGood-mAP", "HL-min-VeryGood-Hit1")
+        lines.append(f"window {window}: " + "/".join(f"{brief[key]:.2f}" for key in shown))
+    whole = {
+        "mAP": result["HL-min-VeryGood-mAP"],
+        "HIT@1": result["HL-min-VeryGood-Hit1"],
+        **result,
+        "n": sum(str(e["qid"]) in predicted for e in gold),
+        "window": args.window,
+        "sweep": sweep,
+    }
+    return "\n".join(lines) + "\n" + _duet.last_line(whole)
