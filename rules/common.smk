@@ -18,7 +18,9 @@ try:
 except VireoError as error:
     raise WorkflowError(str(error)) from None
 
-plan = Plan(config, workflow.basedir)
+# `--jobs` is set for executors that submit jobs; REMOTE is Snakemake inside of such a job.
+ON_CLUSTER = workflow.remote_exec or workflow.resource_settings.nodes is not None
+plan = Plan(config, workflow.basedir, cluster=ON_CLUSTER)
 
 # Jobs run the launcher's Python unless a conda, module or container environment brings its own;
 # PYTHONPATH makes `import vireo` work from any working directory.
@@ -33,6 +35,8 @@ shell.prefix(
         if workflow.deployment_settings.deployment_method
         else f"export PATH={LAUNCHER}:$PATH; "
     )
+    # What a scheduler gave to a job is the job's alone: no lock is taken on it.
+    + ("export VIREO_TRUST_DEVICES=1; " if workflow.remote_exec else "")
 )
 
 

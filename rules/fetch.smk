@@ -9,7 +9,7 @@ rule fetch:
     benchmark:
         "logs/fetch/{artifact}.tsv"
     wildcard_constraints:
-        artifact=r"(?!toy_)[^/]+",
+        artifact=r"(?!toy_)(?!.*_mp4$)[^/]+",
     conda:
         "../envs/base.yaml"
     resources:

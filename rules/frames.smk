@@ -15,8 +15,8 @@ rule frames:
         "../envs/base.yaml"
     threads: 8
     resources:
-        mem_mb=4000,
-        runtime=12 * 60,
+        mem_mb=plan.resources.frames_memory,
+        runtime=plan.resources.frames_minutes,
     params:
         key=plan.frames_key,
     shell:

@@ -14,9 +14,9 @@ rule infer:
         "../envs/torch.yaml"
     threads: 8
     resources:
-        mem_mb=plan.mem_mb,
-        runtime=12 * 60,
-        gpu=plan.gpus,
+        mem_mb=plan.resources.infer_memory,
+        runtime=plan.resources.infer_minutes,
+        gpu=plan.resources.gpus,
     params:
         key=plan.predictions_key,
         weights=lambda wildcards, input: input.get("weights", "none"),

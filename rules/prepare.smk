@@ -14,7 +14,7 @@ rule prepare:
     conda:
         "../envs/base.yaml"
     resources:
-        mem_mb=2000,
+        mem_mb=lambda wildcards, attempt: 2000 * attempt,
         runtime=60,
     params:
         tree=plan.tree_key,

@@ -18,7 +18,7 @@ rule report:
     conda:
         "../envs/base.yaml"
     resources:
-        mem_mb=2000,
+        mem_mb=lambda wildcards, attempt: 2000 * attempt,
         runtime=30,
     params:
         others=plan.other_results,

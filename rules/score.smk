@@ -20,7 +20,7 @@ rule score:
     conda:
         "../envs/base.yaml"
     resources:
-        mem_mb=4000,
+        mem_mb=lambda wildcards, attempt: 4000 * attempt,
         runtime=60,
     params:
         key=plan.score_key,

@@ -9,11 +9,11 @@ rule toy:
     benchmark:
         "logs/toy/{artifact}.tsv"
     wildcard_constraints:
-        artifact=r"toy_[^/]+",
+        artifact=r"toy_(?!.*_mp4$)[^/]+",
     conda:
         "../envs/base.yaml"
     resources:
-        mem_mb=1000,
+        mem_mb=lambda wildcards, attempt: 1000 * attempt,
         runtime=30,
     params:
         version=1,

@@ -21,9 +21,10 @@ rule train:
         "../envs/torch.yaml"
     threads: 8
     resources:
-        mem_mb=plan.mem_mb,
-        runtime=72 * 60,
-        gpu=plan.gpus,
+        mem_mb=plan.resources.train_memory,
+        # A run that meets the limit goes on from its last step at the next attempt.
+        runtime=24 * 60,
+        gpu=plan.resources.gpus,
     params:
         key=plan.recipe_key,
     shell:

@@ -7,23 +7,22 @@ raise VireoError with near names.
 
 import errno
 import os
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from vireo import config as cfg
-from vireo.run import papers
 from vireo.errors import VireoError
+from vireo.run import papers
 from vireo.run.files import digest, read_json
-
-RETRY_GROWTH = 2
+from vireo.run.resources import Resources
 
 
 class Plan:
     """The configuration seen from the rules."""
 
-    def __init__(self, config: cfg.Config, home: str | Path) -> None:
-        self.config, self.home = config, Path(home)
+    def __init__(self, config: cfg.Config, home: str | Path, cluster: bool = False) -> None:
+        self.config, self.home, self.cluster = config, Path(home), cluster
+        self.resources = Resources(config)
 
     # names -> files
 
@@ -49,9 +48,12 @@ class Plan:
             return self.trained(weights["recipe"])
         return self.receipt(weights["artifact"])
 
-    def shards(self) -> list[str]:
+    def shards(self, model: str, benchmark: str, split: str) -> list[str]:
         """Names of the inference jobs of one split."""
-        count = self.config["shards"] or visible_gpus() or 1
+        count = self.config["shards"]
+        if count is None and self.cluster:
+            count = self.resources.shards(model, benchmark, split)
+        count = count or visible_gpus() or 1
         return [f"{i}-of-{count}" for i in range(1, count + 1)]
 
     def run(self, wc: Any) -> tuple[str, list[str]]:
@@ -97,6 +99,19 @@ class Plan:
             needs[f"file_{role}"] = self.receipt(entry["artifact"])
         return needs
 
+    def scans_input(self, wc: Any) -> dict[str, str]:
+        """Annotations, which name the scenes, and the folder of scans (none: downloaded)."""
+        block = cfg.benchmark(self.config, wc.benchmark)
+        options = block.get("options") or {}
+        if "scans" not in options and "download" not in options:
+            raise VireoError(
+                f"benchmark {wc.benchmark}: no `options: {{scans: ARTIFACT}}` names its scans"
+            )
+        needs = {"questions": self.receipt(block["sources"]["questions"])}
+        if "download" not in options:
+            needs["scans"] = self.receipt(options["scans"])
+        return needs
+
     def score_input(self, wc: Any) -> dict[str, Any]:
         """Items, every shard of every split, and those of the controls."""
         benchmark, splits = self.run(wc)
@@ -126,8 +141,6 @@ class Plan:
         """Results of the runs that the configuration names."""
         return [f"results/{run}.json" for run in self.config["runs"]]
 
-    def other_results(self, wc: Any = None) -> list[str]:
-        """Results that stand there already: reported too, but never a reason to run anything."""
     def paper_results(self, paper: str) -> list[str]:
         """Results of a paper's rows that can be had (never by training unless `train: true`)."""
         return papers.results(self.config, paper)
@@ -136,13 +149,19 @@ class Plan:
         """All rows of a paper for people, as a rule's message (which Snakemake formats)."""
         return papers.listing(self.config, paper).replace("{", "{{").replace("}", "}}")
 
+    def other_results(self, wc: Any = None) -> list[str]:
+        """Results that stand there already: reported too, but never a reason to run anything."""
         wanted = set(self.wanted_results())
         found = [path.as_posix() for path in Path("results").glob("*/*.json")]
         return sorted(path for path in found if path not in wanted)
 
     def _shard_files(self, model: str, benchmark: str, splits: list[str]) -> list[str]:
         folder = f"cache/shards/{model}/{benchmark}"
-        return [f"{folder}/{s}/{shard}.parquet" for s in splits for shard in self.shards()]
+        return [
+            f"{folder}/{split}/{shard}.parquet"
+            for split in splits
+            for shard in self.shards(model, benchmark, split)
+        ]
 
     def _stored(self, model: str, benchmark: str) -> bool:
         frames = cfg.protocol(self.config, model, benchmark).get("frames", {})
@@ -196,6 +215,11 @@ class Plan:
             marks.append(fingerprint(root))
         return digest(marks)
 
+    def scans_key(self, wc: Any) -> str:
+        """What changes the videos made of scans, apart from the scans."""
+        options = cfg.benchmark(self.config, wc.benchmark).get("options") or {}
+        return digest([options.get("every"), options.get("scans"), "download" in options])
+
     def frames_key(self, wc: Any) -> str:
         """Frame rule and resize."""
         protocol = cfg.protocol(self.config, wc.model, wc.benchmark)
@@ -228,22 +252,6 @@ class Plan:
         silent = ("title", "note", "hardware", "workers", "save_every", "save_steps")
         block = cfg.recipe(self.config, wc.recipe)
         return digest({key: value for key, value in block.items() if key not in silent})
-
-    # resources
-
-    def gpus(self, wc: Any) -> int:
-        """GPUs of an inference or training job."""
-        return int(self._hardware(wc).get("gpu", 0))
-
-    def mem_mb(self, wc: Any, attempt: int) -> int:
-        """Memory of an inference or training job, doubled at every retry."""
-        gigabytes = float(self._hardware(wc).get("mem_gb", 4))
-        return int(1000 * gigabytes) * RETRY_GROWTH ** (attempt - 1)
-
-    def _hardware(self, wc: Any) -> Mapping[str, Any]:
-        if hasattr(wc, "recipe"):
-            return cfg.recipe(self.config, wc.recipe).get("hardware", {})
-        return cfg.model(self.config, wc.model).get("hardware", {})
 
 
 def visible_gpus() -> int:
