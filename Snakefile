@@ -24,6 +24,7 @@ localrules:
     all,
     demo,
     fetch,
+    demo_all,
     paper_viclip,
 
 
@@ -41,6 +42,14 @@ rule demo:
 
 
 # Every row of the paper's tables; models of our recipes only with `--config train=true`.
+# Everything of the toy world: zero-shot, retrieval, fine-tuned and trained models.
+rule demo_all:
+    input:
+        rules.demo.input,
+        "results/toy_viclip/toy_kinetics.json",
+        "results/toy_viclip/toy_retrieval.json",
+
+
 rule paper_viclip:
     input:
         plan.paper_results("viclip"),
