@@ -9,7 +9,7 @@ rule fetch:
     benchmark:
         "logs/fetch/{artifact}.tsv"
     wildcard_constraints:
-        artifact=r"(?!toy_)(?!.*_mp4$)[^/]+",
+        artifact=r"(?!toy_)(?!.*_mp4\.json)[^/]+",
     conda:
         "../envs/base.yaml"
     resources:

@@ -9,7 +9,7 @@ rule toy:
     benchmark:
         "logs/toy/{artifact}.tsv"
     wildcard_constraints:
-        artifact=r"toy_(?!.*_mp4$)[^/]+",
+        artifact=r"toy_(?!.*_mp4\.json)[^/]+",
     conda:
         "../envs/base.yaml"
     resources:
