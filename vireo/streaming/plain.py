@@ -12,6 +12,7 @@ from torch import Tensor
 
 from vireo.streaming import conversation as talk
 from vireo.streaming.conversation import Outcome, Settings, Trigger
+from vireo.streaming.memory import Branches, Memory
 
 if TYPE_CHECKING:
     from vireo.models.mmduet import Model
@@ -26,6 +27,30 @@ def penalise(logits: Tensor, used: Sequence[int], penalty: float | None) -> Tens
     logits = logits.clone()
     logits[ids] = torch.where(chosen < 0, chosen * penalty, chosen / penalty)
     return logits
+
+
+def decode(
+    model: "Model", memory: Memory | Branches, settings: Settings, used: Sequence[int]
+) -> list[int]:
+    """Ids of one greedy answer after what is in memory, with the final <|im_end|> if it came.
+
+    The last id is not in memory yet. `used`: ids of the video's earlier answers.
+    """
+    feed = model.text.ids(talk.REPLY)
+    made: list[int] = []
+    while len(made) < settings.max_new_tokens:
+        embeds = model.embed_ids(feed)
+        if isinstance(memory, Memory):
+            hidden = model.module.read(embeds, memory)
+        else:
+            hidden = model.module.read_branches(embeds[None], memory)[0]
+        before = [token for token in (*used, *made) if token != model.text.end]
+        logits = penalise(model.module.lm_head(hidden[-1]), before, settings.repetition_penalty)
+        made.append(int(logits.argmax()))
+        if made[-1] == model.text.end:
+            break
+        feed = made[-1:]
+    return made
 
 
 class Session:
@@ -110,18 +135,8 @@ class Session:
         """Greedy decoding; in the removing mode the memory is cut back afterwards."""
         before = self.memory.length
         model, settings = self.model, self.settings
-        feed = model.text.ids(talk.REPLY)
-        made: list[int] = []
-        while len(made) < settings.max_new_tokens:
-            hidden = model.module.read(model.embed_ids(feed), self.memory)
-            logits = model.module.lm_head(hidden[-1])
-            used = [t for ids in (*self.outcome.generated, made) for t in ids]
-            used = [t for t in used if t != model.text.end]
-            token = int(penalise(logits, used, settings.repetition_penalty).argmax())
-            made.append(token)
-            if token == model.text.end:
-                break
-            feed = [token]
+        used = [token for ids in self.outcome.generated for token in ids]
+        made = decode(model, self.memory, settings, used)
         self.last_token = made[-1]
         if settings.remove_assistant_turns:
             self.memory.crop(before)
