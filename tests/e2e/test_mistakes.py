@@ -191,7 +191,7 @@ def test_a_full_disk(finished, tmp_path, folder, size, keep, stage) -> None:
     with small_disk(place.folder / folder, size) as make_room:
         done = place.run(SHORT)
         print(done.text)
-        refused(done, folder, "No space left on device")
+        refused(done, folder, "No space left on device", "make room")
         assert f"Error in rule {stage}" in done.text
         unfinished(place, SHORT)
         assert not list(place.folder.glob("results/*/*/predictions.parquet"))

@@ -132,7 +132,9 @@ class Store:
             with atomic(path) as tmp:
                 save_file(tensors, tmp, metadata={"vireo": json.dumps(facts, ensure_ascii=False)})
         except SafetensorError as error:  # its way to say that the disk is full
-            raise VireoError(f"cannot write {path}: {error}") from error
+            raise VireoError(
+                f"cannot write {path}: {error}; make room and run the same command again"
+            ) from error
 
 
 def estimate(

@@ -1,5 +1,6 @@
 """Writing files so that nothing half-written ever stands under its final name."""
 
+import errno
 import hashlib
 import json
 import os
@@ -35,7 +36,9 @@ def atomic(path: str | Path, suffix: str = "") -> Iterator[Path]:
         os.replace(tmp, path)
     except OSError as error:
         if error.filename is None or str(path.parent) in str(error.filename):
-            raise VireoError(f"cannot write {path}: {error.strerror or error}") from error
+            full = error.errno == errno.ENOSPC or os.strerror(errno.ENOSPC) in str(error)
+            mend = "; make room and run the same command again" if full else ""
+            raise VireoError(f"cannot write {path}: {error.strerror or error}{mend}") from error
         raise
     finally:
         if tmp is not None:
