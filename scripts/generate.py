@@ -93,9 +93,9 @@ def config_readme() -> str:
         "`config.yaml` is what you edit. `models.yaml`, `benchmarks.yaml`, `recipes.yaml` and "
         "`artifacts.yaml` hold one block per model, benchmark, training run and download; "
         "`published.tsv` holds published numbers. Anything may also stand in a file of your own "
-        "(`snakemake --configfile mine.yaml …`): mappings are merged key by key, everything else "
-        "is replaced. Unknown and duplicate keys are refused, with the nearest known key in the "
-        "message.",
+        "(`snakemake … --configfile mine.yaml`, after the targets): mappings are merged key by "
+        "key, everything else is replaced. Unknown and duplicate keys are refused, with the "
+        "nearest known key in the message.",
         "",
         "```yaml",
         "# mine.yaml: a model of your own beside ours, and where your data lies",
@@ -117,7 +117,8 @@ def config_readme() -> str:
         "        by_hand: Set paths.my_checkpoint to your file.",
         "```",
         "",
-        "Then `snakemake --cores 8 --configfile mine.yaml results/my_viclip/videomme.json`.",
+        "Then `snakemake --cores 8 results/my_viclip/videomme.json --configfile mine.yaml` "
+        "(Snakemake takes whatever follows `--configfile` for one more configuration file).",
         "",
         "## Top level",
         "",
