@@ -13,5 +13,5 @@ def unknown(kind: str, name: str, known: Iterable[str], hint: str = "") -> Vireo
     names = sorted(known)
     close = difflib.get_close_matches(name, names, n=3, cutoff=0.6)
     guess = f"; did you mean {' or '.join(repr(c) for c in close)}?" if close else ""
-    listing = f" Known: {', '.join(names)}." if names and not close else ""
+    listing = f". Known: {', '.join(names)}." if names and not close else ""
     return VireoError(f"unknown {kind} {name!r}{guess}{listing}{' ' + hint if hint else ''}")
