@@ -84,6 +84,27 @@ class Answerer(Protocol):
         ...
 
 
+@runtime_checkable
+class Watcher(Protocol):
+    """A video seen as it plays, with questions in between (YouCook2, MAGQA, Charades-STA, QVH)."""
+
+    def transform(self, frames: "np.ndarray", view: dict[str, Any]) -> "Tensor":
+        """uint8 RGB [T,H,W,3] -> uint8 [T,3,H,W]; runs in loader workers."""
+        ...
+
+    def embed_frames(self, frames: "Tensor") -> "Tensor":
+        """uint8 [T,3,H,W] -> embeddings [T,tokens,D], shared by all questions on the video."""
+        ...
+
+    def open(self, settings: Any) -> Any:
+        """A session with `feed(frames)`, `ask(text, time)` and `events()`."""
+        ...
+
+    def watch(self, frames: "Tensor", questions: Any, settings: Any) -> list[Any]:
+        """A whole video, frames or embeddings: an outcome per settings, as sessions would give."""
+        ...
+
+
 def family(name: str) -> ModuleType:
     """Import `vireo/models/<name>.py`; VireoError lists near names when there is no such file."""
     known = [p.stem for p in Path(__file__).parent.glob("*.py") if not p.stem.startswith("_")]

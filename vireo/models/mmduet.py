@@ -20,6 +20,7 @@ from transformers import Qwen2Config, Qwen2Model, SiglipVisionConfig, SiglipVisi
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from vireo.errors import VireoError, unknown
+from vireo.fetch import receipt
 from vireo.nn import checkpoint, lora
 from vireo.run.device import set_precision
 from vireo.run.files import read_json
@@ -349,8 +350,8 @@ def load(
 ) -> Model:
     """A model block and an adapter or a complete checkpoint -> `Model`.
 
-    An adapter (`adapter_model.safetensors` or `.bin`) needs its base: `options.base`, a folder
-    beside or above it or anywhere. Options: `merge: false` keeps the low-rank pairs apart,
+    An adapter (`adapter_model.safetensors` or `.bin`) needs its base: the folder of the file that
+    `files: {base: …}` names, or a folder `options.base`. `merge: false` keeps the low-rank pairs,
     `tower_autocast: float16` runs the tower as the reference does on a GPU. VireoError when a head,
     a tensor or a token is missing or the base's configuration is another one.
     """
@@ -361,6 +362,8 @@ def load(
             raise unknown("option of mmduet", key, ("base", "merge", "tower_autocast"))
     set_precision(bool(cfg.get("tf32")))
     arch = _complete(cfg["arch"])
+    if beside := receipt.named(cfg, "base"):
+        options = {"base": str(beside.parent), **options}
     if weights is None:
         module = build(arch, torch.Generator().manual_seed(cfg.get("seed", 0))).to(device, dtype)
         _buffers(module)  # frequencies stay float32
@@ -435,16 +438,15 @@ def shards(folder: Path) -> dict[str, Any]:
 
 
 def find_base(adapter: Path, base: str | None) -> Path:
-    """The base's folder: as given, or under the given name beside or above the adapter."""
+    """The base's folder; VireoError when none is given or it is not there."""
     if not base:
         raise VireoError(
-            f"{adapter} is an adapter; say where its base lies: options: {{base: FOLDER}}"
+            f"{adapter} is an adapter; say where its base lies: files: {{base: {{artifact: NAME, "
+            "file: config.json}}} or options: {base: FOLDER}"
         )
-    places = [Path(base), *(parent / base for parent in list(adapter.parents)[:3])]
-    for place in places:
-        if place.is_dir():
-            return place
-    raise VireoError(f"no folder {base!r}, neither as such nor beside {adapter}")
+    if not Path(base).is_dir():
+        raise VireoError(f"the base of {adapter} is said to be in {base}, which is no folder")
+    return Path(base)
 
 
 def check_base(folder: Path, arch: dict[str, Any]) -> None:

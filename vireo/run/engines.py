@@ -21,7 +21,9 @@ from vireo import models
 from vireo.errors import VireoError
 from vireo.run import texts
 from vireo.run.answerer import Answerer
+from vireo.run.classifier import Classifier
 from vireo.run.device import Batches
+from vireo.run.watch import Watcher
 
 Row = dict[str, Any]
 TEXT_BATCH = 64
@@ -143,7 +145,12 @@ class DualEncoder:
         return {"id": item.id, "view": 0, "prediction": chosen, "scores": scores}
 
 
-ENGINES: dict[str, type[Any]] = {"DualEncoder": DualEncoder, "Answerer": Answerer}
+ENGINES: dict[str, type[Any]] = {
+    "DualEncoder": DualEncoder,
+    "Classifier": Classifier,
+    "Answerer": Answerer,
+    "Watcher": Watcher,
+}
 
 
 def make(
