@@ -24,9 +24,10 @@ include: "rules/report.smk"
 localrules:
     all,
     demo,
-    fetch,
     demo_all,
+    fetch,
     paper_viclip,
+    paper_mmduet,
 
 
 rule all:
@@ -42,7 +43,6 @@ rule demo:
         "results/report.html",
 
 
-# Every row of the paper's tables; models of our recipes only with `--config train=true`.
 # Everything of the toy world: zero-shot, retrieval, fine-tuned and trained models.
 rule demo_all:
     input:
@@ -51,8 +51,16 @@ rule demo_all:
         "results/toy_viclip/toy_retrieval.json",
 
 
+# Every row of the paper's tables; models of our recipes only with `--config train=true`.
 rule paper_viclip:
     input:
         plan.paper_results("viclip"),
     message:
         plan.paper_listing("viclip")
+
+
+rule paper_mmduet:
+    input:
+        plan.paper_results("mmduet"),
+    message:
+        plan.paper_listing("mmduet")
