@@ -123,12 +123,7 @@ def take(request: Request, max_pixels: int = MAX_PIXELS) -> Sample:
 
 def _read(request: Request, max_pixels: int, shrink: Any) -> Sample:
     assert request.path is not None
-    opened: Any
-    if request.kind == "jpegs":
-        opened = Jpegs(Path(request.path), max_pixels)
-    else:
-        opened = Video(_value(request) if request.kind == "lmdb" else request.path, max_pixels)
-    with opened as video:
+    with opened(request, max_pixels) as video:
         index = video.index
         first, last = index.span(request.start, request.end)
         count = last - first
@@ -159,6 +154,14 @@ def _read(request: Request, max_pixels: int, shrink: Any) -> Sample:
             "damaged_packets": reading.damage,
         },
     )
+
+
+def opened(request: Request, max_pixels: int = MAX_PIXELS) -> Any:
+    """The request's video or folder of pictures, opened: `index` and `read`; a context manager."""
+    assert request.path is not None
+    if request.kind == "jpegs":
+        return Jpegs(Path(request.path), max_pixels)
+    return Video(_value(request) if request.kind == "lmdb" else request.path, max_pixels)
 
 
 def _value(request: Request) -> io.BytesIO:

@@ -25,7 +25,7 @@ BASE: dict[str, Any] = {
     "hidden_size": 768, "layers": 12, "heads": 12, "intermediate_size": 3072,
     "vocab_size": 30522, "positions": 512, "token_types": 2, "rows": 100, "columns": 100,
     "stem": 64, "res2": 256, "width": 64, "blocks": [3, 4, 6, 3], "labels": 1500,
-    "dropout": 0.1,
+    "dropout": 0.1, "blind": False,
 }  # fmt: skip
 # In the released file, used by no part of this model: the detector's heads beside the backbone, the
 # pre-training heads, and buffers that other versions of the libraries write.
@@ -176,6 +176,8 @@ class ClipBERT(nn.Module):
 
     def encode(self, clips: Tensor) -> Tensor:
         """Clips [B,n,T,3,H,W] -> grids [B,n,h,w,C]: the mean over a clip's frames."""
+        if self.arch["blind"]:  # the baseline that sees nothing: one empty cell per clip
+            return clips.new_zeros(*clips.shape[:2], 1, 1, self.arch["hidden_size"])
         # parity: no position in time; a clip is the mean of its frames
         grids = self.cnn(clips.flatten(0, 2))
         return grids.unflatten(0, clips.shape[:3]).mean(2)
@@ -394,6 +396,51 @@ def beside(cfg: dict[str, Any], role: str) -> Path:
     if path is None:
         raise VireoError(f"a clipbert block needs `files: {{{role}: {{artifact: NAME}}}}`")
     return path
+
+
+def start_from(module: ClipBERT, path: str | Path) -> None:
+    """Weights of a ClipBERT file into a model before training.
+
+    From the image-text checkpoint, which has no answer classifier, the classifier stays as
+    initialised; anything else that differs raises VireoError.
+    """
+    named = released(path)
+    own = module.state_dict()
+    if not any(name.startswith("transformer.classifier.") for name in named):
+        named |= {k: v for k, v in own.items() if k.startswith("transformer.classifier.")}
+    checkpoint.load_into(module, named, path)
+
+
+def start_from_parts(module: ClipBERT, grid: str | Path, bert: str | Path) -> None:
+    """The fallback: a grid-feature ResNet (detectron2) and BERT; the rest stays as initialised.
+
+    Row and column tables, the grid encoder and the classifier are in neither file.
+    """
+    parts = {
+        "cnn.feature.backbone.": (grid, _grid_name),
+        "transformer.bert.embeddings.": (bert, _bert_name),
+        "transformer.bert.encoder.": (bert, _bert_name),
+        "transformer.bert.pooler.": (bert, _bert_name),
+    }
+    own = module.state_dict()
+    for prefix, (path, rename) in parts.items():
+        found = {rename(k): v for k, v in checkpoint.tensors(path, WRAPPERS).items()}
+        named = {k: v for k, v in found.items() if k.startswith(prefix)}
+        named = {k: v for k, v in named.items() if not any(re.fullmatch(p, k) for p in IGNORED)}
+        rest = {k: v for k, v in own.items() if not k.startswith(prefix)}
+        checkpoint.load_into(module, rest | named, path)
+        own = module.state_dict()
+
+
+def _grid_name(name: str) -> str:
+    return f"cnn.feature.{name}" if name.startswith("backbone.") else name
+
+
+def _bert_name(name: str) -> str:
+    name = name if name.startswith("bert.") else f"bert.{name}"
+    # Files of 2018 call the two parameters of a LayerNorm by their letters.
+    name = re.sub(r"LayerNorm\.gamma$", "LayerNorm.weight", name)
+    return "transformer." + re.sub(r"LayerNorm\.beta$", "LayerNorm.bias", name)
 
 
 def released(path: str | Path) -> dict[str, Any]:

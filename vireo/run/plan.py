@@ -130,6 +130,7 @@ class Plan:
         """Receipts of a recipe's data and the weights it starts from."""
         block = cfg.recipe(self.config, wc.recipe)
         needs = [self.receipt(artifact) for artifact in block.get("sources", {}).values()]
+        needs += [self.receipt(entry["artifact"]) for entry in block.get("files", {}).values()]
         init = block.get("init") or {}
         if "artifact" in init:
             needs.append(self.receipt(init["artifact"]))

@@ -1,6 +1,7 @@
 """Optimiser groups and optimisers.
 
-AdamW is torch's: decay first, then the bias-corrected update (ViCLIP, VideoMamba, MMDuet).
+AdamW is torch's: decay first, then the bias-corrected update (ViCLIP, VideoMamba, MMDuet);
+`adamw_hf` is the older one of ClipBERT.
 """
 
 from collections.abc import Callable, Iterable
@@ -10,6 +11,7 @@ import torch
 from torch import nn
 
 from vireo.errors import VireoError, unknown
+from vireo.training.hf_adamw import HFAdamW
 
 
 def decay_groups(model: nn.Module, decay: float, skip: Iterable[str] = ()) -> list[dict[str, Any]]:
@@ -43,11 +45,23 @@ def _adamw(groups: list[dict[str, Any]], options: dict[str, Any]) -> torch.optim
     )
 
 
-KINDS: dict[str, Callable[..., torch.optim.Optimizer]] = {"adamw": _adamw}
+def _adamw_hf(groups: list[dict[str, Any]], options: dict[str, Any]) -> torch.optim.Optimizer:
+    return HFAdamW(
+        groups,
+        lr=options["lr"],
+        betas=tuple(options.get("betas", (0.9, 0.999))),
+        eps=options.get("eps", 1e-6),
+    )
+
+
+KINDS: dict[str, Callable[..., torch.optim.Optimizer]] = {
+    "adamw": _adamw,
+    "adamw_hf": _adamw_hf,
+}
 
 
 def optimizer(groups: list[dict[str, Any]], options: dict[str, Any]) -> torch.optim.Optimizer:
-    """Make the optimiser of `recipe["optim"]`: `kind` (adamw), `lr`, `betas`, `eps`."""
+    """Make the optimiser of `recipe["optim"]`: `kind` (adamw, adamw_hf), `lr`, `betas`, `eps`."""
     kind = options.get("kind", "adamw")
     if kind not in KINDS:
         raise unknown("optimiser", kind, KINDS)

@@ -18,7 +18,15 @@ def cosine_floor(step: int, total: int, warmup: int, floor: float = 0.01) -> flo
     return max(floor, 0.5 * (1 + math.cos(math.pi * min(1.0, progress))))
 
 
-KINDS = {"cosine_floor": cosine_floor}
+def linear(step: int, total: int, warmup: int, floor: float = 2e-4) -> float:
+    """Linear warm-up from 0, then a line to 0, never below `floor` (ClipBERT; 1e-8 of 5e-5)."""
+    number = step + 1  # the rate of a step is set from its own number, before it
+    if number < warmup:
+        return max(floor, number / max(1, warmup))
+    return max(floor, (total - number) / max(1, total - warmup))
+
+
+KINDS = {"cosine_floor": cosine_floor, "linear": linear}
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,340 @@
+"""ClipBERT on SQA3D (the authors' recipe `sqa_video_base_resnet50`), and its blind twin.
+
+Recipe: `sources` {questions, videos}; `files` {vocab, answers}, for the fallback start also {grid,
+bert}; `init` the image-text checkpoint; `data`: clips, frames, target, size, tokens, mean, std,
+cache_decoded, val_clips; `model`: freeze, aggregate, two_pass, calibrate; `optim`: lr, cnn_lr,
+weight_decay, clip. Facts and defaults: reference/clipbert_sqa3d.md section 4.
+"""
+
+import logging
+import random
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from vireo import benchmarks
+from vireo.benchmarks._sqa3d_items import UNKNOWN
+from vireo.errors import VireoError, unknown
+from vireo.fetch import receipt
+from vireo.media import clips as sparse
+from vireo.media.pool import DEFAULTS as DECODE
+from vireo.media.sample import Request, opened
+from vireo.models import clipbert
+from vireo.nn import answers
+from vireo.run.files import digest
+from vireo.training import Batch, Metrics, Step, seeds
+from vireo.training import Task as Protocol
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+log = logging.getLogger("vireo")
+
+TRIES = 3
+DATA = {
+    "clips": 8,
+    "frames": 2,
+    "target": 2.0,
+    "size": 448,
+    "tokens": 100,
+    "mean": [0.485, 0.456, 0.406],
+    "std": [1 / 255] * 3,
+    "cache_decoded": False,
+    "val_clips": 1,
+}
+MODEL = {"freeze": ["stem", "res2"], "aggregate": "lse", "two_pass": False, "calibrate": 0}
+NO_DECAY = ("bias", "LayerNorm.bias", "LayerNorm.weight")
+
+
+def _settings(recipe: dict[str, Any], section: str, defaults: dict[str, Any]) -> dict[str, Any]:
+    given = recipe.get(section) or {}
+    for key in given:
+        if key not in defaults:
+            raise unknown(f"key of an sqa3d recipe's {section}", key, defaults)
+    return {**defaults, **given}
+
+
+class Samples:
+    """Questions of a split with clips of their scenes: random ones (`train`) or inference's."""
+
+    def __init__(self, task: "Task", split: str) -> None:
+        self.task, self.train = task, split == "train"
+        self.table, self.videos = task.tables(split)
+        self.deadly: dict[str, str] = {}
+        self.decoded: dict[str, tuple[np.ndarray, float]] = {}
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    def avoid(self, file: str, error: str) -> None:
+        """Count a video as unreadable."""
+        self.deadly[file] = error
+
+    def sample(self, epoch: int, index: int) -> dict[str, Any]:
+        """uint8 `frames` [n*T,H,W,3], `text`, `label`, `scene`, and the `failures` met.
+
+        An unreadable video costs another question, drawn from (seed, epoch, index, try).
+        """
+        failed: list[dict[str, Any]] = []
+        now = index
+        for attempt in range(1, TRIES + 2):
+            item = self.table[now]
+            try:
+                frames = self._frames(item.video, epoch, index)
+            except VireoError as error:
+                failed.append({"video": item.video, "error": str(error)})
+                rng = seeds.numpy_generator(self.task.seed, "again", epoch, index, attempt)
+                now = int(rng.integers(len(self)))
+                continue
+            label = self.task.labels.get(item.answer, -1)
+            return {
+                "frames": frames,
+                "text": item.question,
+                "label": label,
+                "scene": item.video,
+                "failures": failed,
+            }
+        raise VireoError(
+            f"{TRIES} training videos in a row cannot be read; the last: {failed[-1]['error']}"
+        )
+
+    def _frames(self, scene: str, epoch: int, index: int) -> np.ndarray:
+        if scene in self.deadly:
+            raise VireoError(self.deadly[scene])
+        request = self.videos[scene]
+        if request.path is None:
+            raise VireoError(f"no video of {scene}")
+        if self.task.data["cache_decoded"] and scene in self.decoded:
+            whole, fps = self.decoded[scene]
+            return whole[self._numbers(len(whole), fps, epoch, index)]
+        with opened(request, self.task.limits["max_pixels"]) as video:
+            count = video.index.F
+            if self.task.data["cache_decoded"]:
+                self.decoded[scene] = np.stack(video.read(range(count)).frames), video.index.fps
+                return self._frames(scene, epoch, index)
+            numbers = self._numbers(count, video.index.fps, epoch, index)
+            return np.stack(video.read(numbers).frames)
+
+    def _numbers(self, count: int, fps: float, epoch: int, index: int) -> list[int]:
+        data = self.task.data
+        if self.train:
+            rng = random.Random(seeds.number(self.task.seed, "clips", epoch, index))
+            found = sparse.drawn(count, fps, rng, data["frames"], data["clips"], data["target"])
+        else:
+            found = sparse.fixed(count, fps, data["frames"], data["val_clips"], data["target"])
+        return [i for clip in found for i in clip]
+
+
+class Task(Protocol):
+    """Random clips and a question against the answer dictionary."""
+
+    find_unused = True  # a table of positions that no part of the model reads
+    best = ("em1", "max")
+
+    def __init__(self, recipe: dict[str, Any], config: dict[str, Any]) -> None:
+        if recipe["family"] != "clipbert":
+            raise VireoError(f"task sqa3d trains family clipbert, not {recipe['family']}")
+        self.recipe, self.config = recipe, config
+        self.data = _settings(recipe, "data", DATA)
+        self.options = _settings(recipe, "model", MODEL)
+        self.seed = int(recipe.get("seed", 0))
+        self.limits = {**DECODE, **(config.get("decode") or {})}
+        self.tokenizer = clipbert.Tokenizer(clipbert.beside(recipe, "vocab"))
+        names = answers.read(clipbert.beside(recipe, "answers"))
+        self.labels = {answer: number for number, answer in enumerate(names)}
+        self.transform = clipbert.Transform(self.data["mean"], self.data["std"], self.data["size"])
+
+    # model
+
+    def build(self) -> nn.Module:
+        """ClipBERT from the image-text checkpoint, from grid features and BERT, or from nothing."""
+        model = clipbert.build(self.recipe["arch"], seeds.torch_generator(self.seed, "init"))
+        init = self.recipe.get("init") or {}
+        files = self.recipe.get("files") or {}
+        if "artifact" in init:
+            named = Path("data/receipts") / f"{init['artifact']}.json"
+            clipbert.start_from(model, receipt.only_file(named, init.get("file")))
+        elif "recipe" in init:
+            place = Path("results/training") / init["recipe"] / "weights.safetensors"
+            clipbert.start_from(model, place)
+        elif "grid" in files:
+            parts = clipbert.beside(self.recipe, "grid"), clipbert.beside(self.recipe, "bert")
+            clipbert.start_from_parts(model, *parts)
+        if count := int(self.options["calibrate"]):
+            self._calibrate(model, count)
+        model.freeze(self.options["freeze"])
+        return model
+
+    def _calibrate(self, model: clipbert.ClipBERT, count: int) -> None:
+        """Statistics of the frozen norms from frames of `count` training questions."""
+        samples = self.dataset("train")
+        chosen = np.linspace(0, len(samples) - 1, count).astype(int)
+        frames = np.concatenate([samples.sample(0, int(i))["frames"][:2] for i in chosen])
+        model.cnn.feature.backbone.calibrate(self.transform(frames).flip(1))
+
+    def fingerprint(self) -> dict[str, Any]:
+        """Digests of the questions, the vocabulary and the weights the run starts from."""
+        table, _ = self.tables("train")
+        told = {"questions": digest([[i.question, i.answer, i.video] for i in table])}
+        for role in self.recipe.get("files") or {}:
+            told[role] = receipt.hash_of(clipbert.beside(self.recipe, role))
+        init = self.recipe.get("init") or {}
+        if "artifact" in init:
+            named = Path("data/receipts") / f"{init['artifact']}.json"
+            told["init"] = receipt.hash_of(receipt.only_file(named, init.get("file")))
+        return told
+
+    # data
+
+    def tables(self, split: str) -> tuple[list[Any], dict[str, Request]]:
+        """Questions of a split that can be learnt or scored, and where the scenes' videos are."""
+        module = benchmarks.module("sqa3d")
+        roots = {
+            role: Path(receipt.read(Path("data/receipts") / f"{artifact}.json")["root"])
+            for role, artifact in self.recipe["sources"].items()
+        }
+        items = module.items(roots, {"splits": [split]})
+        known = items["answer"].isin(self.labels)
+        if split == "train" and not known.all():
+            # parity: the reference stops at an answer outside the dictionary; we leave it out
+            count = int((~known).sum())
+            log.warning("%d training questions (%s …) left out", count, UNKNOWN)
+            items = items[known]
+        found = module.videos(roots, items, {})
+        videos = {
+            str(row.video): Request(str(row.video), row.path, str(row.kind))
+            for row in found.itertuples()
+        }
+        return list(items.itertuples()), videos
+
+    def dataset(self, split: str) -> Samples:
+        """Questions of "train" or "val"."""
+        return Samples(self, split)
+
+    def collate(self, samples: list[dict[str, Any]]) -> Batch:
+        """Frames [B,n*T,H,W,3] uint8, token ids and mask [B,L], labels [B]."""
+        ids, mask = self.tokenizer([s["text"] for s in samples], self.data["tokens"])
+        longest = int(mask.sum(1).max())
+        return {
+            "frames": torch.from_numpy(np.stack([s["frames"] for s in samples])),
+            "ids": ids[:, :longest].contiguous(),
+            "mask": mask[:, :longest].contiguous(),
+            "label": torch.tensor([s["label"] for s in samples]),
+            "failures": [failure for s in samples for failure in s["failures"]],
+        }
+
+    def _clips(self, frames: Tensor) -> Tensor:
+        """uint8 [B,n*T,H,W,3] -> [B,n,T,3,S,S]."""
+        x = frames.flatten(0, 1).permute(0, 3, 1, 2).float()
+        x = self.transform.normalise(self.transform.fit(x))
+        return x.unflatten(0, (len(frames), -1, self.data["frames"]))
+
+    # training
+
+    def loss(self, model: nn.Module, batch: Batch, step: Step) -> tuple[Tensor, Metrics]:
+        """Mean loss of a micro-batch over all clips, and the share of right answers."""
+        assert isinstance(model, clipbert.ClipBERT)
+        grids = model.encode(self._clips(batch["frames"]))
+        return self._loss(model(batch["ids"], batch["mask"], grids), batch["label"])
+
+    def _loss(self, logits: Tensor, label: Tensor) -> tuple[Tensor, Metrics]:
+        how = self.options["aggregate"]
+        right = clipbert.aggregate(logits.detach(), how).argmax(1) == label
+        return clipbert.loss(logits, label, how).mean(), {"acc": right.float().mean()}
+
+    def backward(
+        self, model: nn.Module, batch: Batch, step: Step, accelerator: "Accelerator"
+    ) -> tuple[Tensor, Metrics] | None:
+        """With `two_pass`: memory of one clip instead of all, the same gradients.
+
+        The loss couples all clips, so the first pass finds its gradient at the logits, the second
+        carries it back clip by clip, with the random numbers of the first (dropout).
+        """
+        if not self.options["two_pass"]:
+            return None
+        assert isinstance(model, clipbert.ClipBERT)
+        clips = self._clips(batch["frames"])
+        states, logits = [], []
+        with torch.no_grad(), accelerator.autocast():
+            for n in range(clips.shape[1]):
+                states.append(_random_state(clips.device))
+                logits.append(self._logits(model, batch, clips[:, n : n + 1]))
+        with torch.enable_grad():
+            joined = torch.cat(logits, 1).float().requires_grad_()
+            value, metrics = self._loss(joined, batch["label"])
+            value.backward()
+        assert joined.grad is not None
+        share = joined.grad / accelerator.gradient_accumulation_steps
+        after = _random_state(clips.device)
+        for n, state in enumerate(states):
+            _set_random_state(state, clips.device)
+            with accelerator.autocast():
+                again = self._logits(model, batch, clips[:, n : n + 1])
+            again.float().backward(share[:, n : n + 1])
+        _set_random_state(after, clips.device)
+        return value.detach(), metrics
+
+    def _logits(self, model: clipbert.ClipBERT, batch: Batch, clips: Tensor) -> Tensor:
+        return model(batch["ids"], batch["mask"], model.encode(clips))
+
+    def param_groups(self, model: nn.Module) -> list[dict[str, Any]]:
+        """Transformer and CNN, each with and without weight decay; the CNN's own learning rate."""
+        options = self.recipe["optim"]
+        groups = []
+        for part in ("transformer", "cnn"):
+            scale = options.get("cnn_lr", options["lr"]) / options["lr"] if part == "cnn" else 1.0
+            named = [
+                (name, p)
+                for name, p in model.named_parameters()
+                if p.requires_grad and name.startswith(part)
+            ]
+            for exempt, decay in ((False, float(options.get("weight_decay", 1e-3))), (True, 0.0)):
+                # parity: by substring, as the reference does
+                chosen = [(n, p) for n, p in named if any(word in n for word in NO_DECAY) == exempt]
+                group = {"weight_decay": decay, "lr_scale": scale, "names": [n for n, _ in chosen]}
+                groups.append({"params": [p for _, p in chosen], **group})
+        return [group for group in groups if group["params"]]
+
+    @torch.no_grad()
+    def validate(self, model: nn.Module) -> dict[str, float]:
+        """EM@1 in percent over the validation questions whose video is readable."""
+        assert isinstance(model, clipbert.ClipBERT)
+        if not hasattr(self, "val"):
+            self.val = self.dataset("val")
+        device = model.transformer.bert.pooler.dense.weight.device
+        by_scene: dict[str, list[int]] = {}
+        for index, item in enumerate(self.val.table):
+            by_scene.setdefault(item.video, []).append(index)
+        hits, size = [], int(self.recipe["batch_size"])
+        for scene, indices in by_scene.items():
+            try:
+                frames = self.val._frames(scene, 0, indices[0])
+            except VireoError as error:
+                log.warning("validation: %s", error)
+                continue
+            grids = model.encode(self._clips(torch.from_numpy(frames)[None].to(device)))
+            for first in range(0, len(indices), size):
+                items = [self.val.table[i] for i in indices[first : first + size]]
+                texts = [item.question for item in items]
+                ids, mask = (t.to(device) for t in self.tokenizer(texts, self.data["tokens"]))
+                logits = model(ids, mask, grids.expand(len(items), *grids.shape[1:]))
+                best = clipbert.aggregate(logits, self.options["aggregate"]).argmax(1).tolist()
+                hits += [
+                    self.labels.get(item.answer, -1) == label
+                    for item, label in zip(items, best, strict=True)
+                ]
+        return {"em1": 100 * sum(hits) / len(hits)} if hits else {}
+
+
+def _random_state(device: torch.device) -> tuple[Tensor, Tensor | None]:
+    on_gpu = torch.cuda.get_rng_state(device) if device.type == "cuda" else None
+    return torch.get_rng_state(), on_gpu
+
+
+def _set_random_state(state: tuple[Tensor, Tensor | None], device: torch.device) -> None:
+    torch.set_rng_state(state[0])
+    if state[1] is not None:
+        torch.cuda.set_rng_state(state[1], device)
