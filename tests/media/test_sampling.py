@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -90,7 +91,7 @@ def test_random_rule_is_a_function_of_seed_epoch_index(frames, n, epoch, index):
     assert pick.indices == sorted(pick.indices)
     assert pick.indices[0] >= 0 and pick.indices[-1] < frames
     if frames >= 2 * n:  # one per interval, never its last frame
-        borders = [frames * i // n for i in range(n + 1)]
+        borders = np.linspace(0, frames, n + 1).astype(int).tolist()
         for at, first, last in zip(pick.indices, borders[:-1], borders[1:], strict=True):
             assert first <= at < max(last - 1, first + 1)
 

@@ -7,7 +7,6 @@ annotation file, never of the folders or of the videos that happen to be there.
 
 import csv
 import json
-import re
 from collections import Counter
 from difflib import get_close_matches
 from pathlib import Path, PurePosixPath
@@ -17,6 +16,7 @@ import pandas as pd
 
 from vireo.errors import VireoError
 from vireo.media.inventory import refuse_paths
+from vireo.nn.words import plain
 from vireo.run.files import read_json
 
 CSV_NAMES = ("val.csv", "validate.csv", "validation.csv", "*_val*.csv", "*val*.csv", "*val*.txt")
@@ -147,11 +147,6 @@ def _distinct(rows: list[dict[str, Any]], path: Path) -> list[dict[str, Any]]:
         {**row, "id": f"{row['id']}:{row['answer']}"} if counts[row["id"]] > 1 else row
         for row in once.values()
     ]
-
-
-def plain(name: str) -> str:
-    """A class name as it may be compared: `hugging_(not_baby)` is `hugging (not baby)`."""
-    return " ".join(re.sub(r"[^a-z0-9]+", " ", name.lower().replace("'", "")).split())
 
 
 def match(names: list[str], official: list[str], where: str) -> dict[str, str]:

@@ -15,8 +15,9 @@ from typing import Any
 import numpy as np
 
 from vireo.errors import unknown
-from vireo.media.clock import accumulated as accumulated_clock
 from vireo.media import clips as sparse
+from vireo.media import views
+from vireo.media.clock import accumulated as accumulated_clock
 
 
 @dataclass
@@ -129,6 +130,16 @@ def sparse_clips(
     return Pick([i for clip in found for i in clip], flags)
 
 
+def sparse_views(frames: int, n: int = 8, segments: int = 1) -> Pick:
+    """Test views of Kinetics: `segments` shifted choices of n spread frames, one after another."""
+    return Pick([i for s in range(segments) for i in views.sparse(frames, n, segments, s)])
+
+
+def halves_views(frames: int, n: int = 8, segments: int = 2) -> Pick:
+    """Test views of SSv2: starts and middles of n equal parts, dealt out over the segments."""
+    return Pick([i for s in range(segments) for i in views.halves(frames, n, segments, s)])
+
+
 def accumulated(
     frames: int, rate: float, target: float = 2.0, most: int = 400, rounding: str = "ceil"
 ) -> Pick:
@@ -151,6 +162,8 @@ RULES: dict[str, Callable[..., Pick]] = {
         slicer,
         slicer_then_stride,
         sparse_clips,
+        sparse_views,
+        halves_views,
         accumulated,
         every,
     )

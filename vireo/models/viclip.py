@@ -65,6 +65,12 @@ class VisionEncoder(nn.Module):
         self, x: Tensor, mask_ratio: float = 0.0, generator: torch.Generator | None = None
     ) -> Tensor:
         """[B,3,T,H,W] -> [B,D] raw features; `mask_ratio` of the patch tokens are left out."""
+        return (self.last(x, mask_ratio, generator) @ self.proj)[:, 0]
+
+    def last(
+        self, x: Tensor, mask_ratio: float = 0.0, generator: torch.Generator | None = None
+    ) -> Tensor:
+        """[B,3,T,H,W] -> [B,few,W] after the last norm; the first is the class token."""
         tokens = self.patches(x)
         if mask_ratio > 0:
             keep = visible(tokens.shape[0], tokens.shape[1], mask_ratio, generator)
@@ -72,8 +78,7 @@ class VisionEncoder(nn.Module):
             tokens = tokens.gather(1, keep)
         first = self.class_embedding + self.positional_embedding[0]
         tokens = torch.cat([first.expand(len(tokens), 1, -1).to(tokens.dtype), tokens], dim=1)
-        tokens = self.ln_post(self.transformer(self.ln_pre(tokens), first=_FEW))
-        return (tokens @ self.proj)[:, 0]
+        return self.ln_post(self.transformer(self.ln_pre(tokens), first=_FEW))
 
     def patches(self, x: Tensor) -> Tensor:
         """[B,3,T,H,W] -> [B,g*g*T,W] with positions added: position-major, time-minor."""
@@ -182,6 +187,18 @@ def build(arch: dict[str, Any], generator: torch.Generator | None = None) -> ViC
     Random numbers come from `generator`, else from torch's global one. Under
     `torch.device("meta")` only names and shapes exist. VireoError names wrong keys and sizes.
     """
+    full = full_arch(arch)
+    with torch.device("meta"):
+        model = ViCLIP(full)
+    device = torch.get_default_device()
+    if device.type != "meta":
+        model.to_empty(device=device)
+        model.init_weights(generator)
+    return model
+
+
+def full_arch(arch: dict[str, Any]) -> dict[str, Any]:
+    """`arch` with defaults; VireoError names unknown and missing keys and sizes that do not fit."""
     required = SIZES["L/14"]
     for key in arch:
         if key not in required and key not in _OPTIONAL:
@@ -196,13 +213,7 @@ def build(arch: dict[str, Any], generator: torch.Generator | None = None) -> ViC
     for part, whole in divides.items():
         if full[whole] % full[part]:
             raise VireoError(f"viclip arch: {whole} {full[whole]} is no multiple of {part}")
-    with torch.device("meta"):
-        model = ViCLIP(full)
-    device = torch.get_default_device()
-    if device.type != "meta":
-        model.to_empty(device=device)
-        model.init_weights(generator)
-    return model
+    return full
 
 
 class Model:
@@ -300,19 +311,17 @@ def average(
     return named
 
 
-def fit(named: dict[str, Any], module: ViCLIP) -> dict[str, Any]:
+def fit(named: dict[str, Any], module: nn.Module) -> dict[str, Any]:
     """Position tables of another number of frames, tokens or patches, fitted to the module's."""
-    v, t = module.vision_encoder, module.text_encoder
     rules = {
-        _TIME: (
-            interpolate.frames, v.temporal_positional_embedding.shape, 1),
-        "vision_encoder.positional_embedding": (
-            interpolate.spatial, v.positional_embedding.shape, 0),
-        "text_encoder.positional_embedding": (
-            interpolate.text, t.positional_embedding.shape, 0),
-    }  # fmt: skip
+        _TIME: (interpolate.frames, 1),
+        "vision_encoder.positional_embedding": (interpolate.spatial, 0),
+        "text_encoder.positional_embedding": (interpolate.text, 0),
+    }
+    wanted = {name: p.shape for name, p in module.named_parameters() if name in rules}
     named = dict(named)
-    for name, (change, shape, dim) in rules.items():
+    for name, shape in wanted.items():
+        change, dim = rules[name]
         stored = named.get(name)
         if stored is None or len(stored.shape) != len(shape) or stored.shape[-1] != shape[-1]:
             continue  # another model: the strict check says so

@@ -14,3 +14,8 @@ def clean(text: str, most: int | None = None) -> str:
     # parity: a single tab or line break inside the text stays, only runs become one blank
     text = re.sub(r"\s{2,}", " ", text).rstrip("\n").strip(" ")
     return text if most is None else " ".join(text.split(" ")[:most])
+
+
+def plain(name: str) -> str:
+    """A class name as it may be compared: `hugging_(not_baby)` is `hugging (not baby)`."""
+    return " ".join(re.sub(r"[^a-z0-9]+", " ", name.lower().replace("'", "")).split())

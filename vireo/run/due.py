@@ -67,19 +67,32 @@ def _work(span: Span, inventory: dict[str, Any]) -> Work:
     return Work(span, str(row.path), str(row.kind), (int(row.size), int(row.mtime_ns)))
 
 
-def known(journal: Journal, work: Sequence[Work]) -> tuple[list[Row], list[Work]]:
-    """Final rows of the journal, and the work that is left with the items it is left for."""
+def views_of(protocol: dict[str, Any]) -> int:
+    """Rows that a complete prediction of one item has."""
+    views = protocol.get("views") or {}
+    return int(views.get("segments", 1)) * int(views.get("crops", 1))
+
+
+def known(journal: Journal, work: Sequence[Work], views: int = 1) -> tuple[list[Row], list[Work]]:
+    """Final rows of the journal, and the work that is left with the items it is left for.
+
+    An item of which a view is lacking is computed again, whole.
+    """
     found = journal.read({item.id for w in work for item in w.items}.__contains__)
     rows: list[Row] = []
     due: list[Work] = []
     for w in work:
         left = []
         for item in w.items:
-            row = resolve(found.get((item.id, 0), ()), w.source)
-            if row is None:
-                left.append(item)
+            first = resolve(found.get((item.id, 0), ()), w.source)
+            failed = first is not None and first["status"] != "ok"  # one row stands for all views
+            more = () if failed else range(1, views)
+            others = [resolve(found.get((item.id, view), ()), w.source) for view in more]
+            whole = [row for row in (first, *others) if row is not None]
+            if len(whole) == 1 + len(others):
+                rows += whole
             else:
-                rows.append(row)
+                left.append(item)
         if left:
             due.append(replace(w, items=left))
     return rows, due

@@ -23,7 +23,7 @@ from vireo.media.store import Store
 from vireo.run import controls, device, engines, identity, tables, texts
 from vireo.run.console import Progress, log
 from vireo.run.device import Batches
-from vireo.run.due import Work, known, without
+from vireo.run.due import Work, known, views_of, without
 from vireo.run.engines import Clip, Engine
 from vireo.run.journal import Journal, Row
 from vireo.run.prefetch import Prefetch
@@ -46,7 +46,7 @@ def compute(
     torch.set_num_threads(threads)
     with device.lease(job.device or job.config["device"]) as where:
         # A second copy of this job may have worked while we waited for the device.
-        rows, due = known(journal, due)
+        rows, due = known(journal, due, views_of(protocol))
         info["from_journal"] += len(rows)
         info["computed_videos"] = len(due)
         if not due:
@@ -81,7 +81,7 @@ def compute(
                 share = (time.monotonic() - started) / len(ready)
                 for clip, found in zip(ready, made, strict=True):
                     for row in found:
-                        row["seconds"] = (clip.seconds + share) / len(clip.items)
+                        row["seconds"] = (clip.seconds + share) / len(found)
                 journal.append(row for found in made for row in found if row["status"] != "missing")
                 rows += [row for found in made for row in found]
                 bar.update(len(ready))

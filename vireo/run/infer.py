@@ -17,7 +17,7 @@ from vireo import config as cfg
 from vireo.errors import VireoError, unknown
 from vireo.run import controls, identity, predictions, tables
 from vireo.run.console import log
-from vireo.run.due import known, without, work_of
+from vireo.run.due import known, views_of, without, work_of
 from vireo.run.files import write_text
 from vireo.run.journal import Journal, Row
 from vireo.run.shards import parse, shard_of
@@ -69,7 +69,8 @@ def run(job: Job) -> dict[str, Any]:
     key = identity.describe(job.config, job.model, job.benchmark, items, weights, job.control)
     journal = Journal(job.journals, key)
 
-    rows, due = known(journal, work_of(split, mine, videos, job.control))
+    views = views_of(cfg.protocol(job.config, job.model, job.benchmark))
+    rows, due = known(journal, work_of(split, mine, videos, job.control), views)
     info: dict[str, Any] = {"items": len(mine), "from_journal": len(rows), "truncated_texts": 0}
     info["computed_videos"] = 0
     for work in due:

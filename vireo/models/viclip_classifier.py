@@ -1,0 +1,179 @@
+"""ViCLIP fine-tuned for action recognition: its vision tower and a linear head.
+
+The head reads the class token after `ln_post`; `proj` is left out. The authors released neither
+code nor weights of this (Table 2 of arXiv:2307.06942); the form follows the same group's UMT.
+Names: `vision_encoder.*` as in ViCLIP, `head.{weight,bias}`; class names of the head's rows stand
+in the file's metadata (`labels`).
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import safe_open
+from torch import Tensor, nn
+
+from vireo.errors import VireoError, unknown
+from vireo.media import views
+from vireo.models import viclip
+from vireo.nn import checkpoint, clip_weights
+from vireo.run.device import set_precision
+
+HEAD_SCALE = 0.001  # of the initial head, so that training starts from even probabilities
+_TEXT = {"embed_dim": 1, "text_width": 1, "text_layers": 0, "text_heads": 1}  # not there
+
+
+class ViCLIPClassifier(nn.Module):
+    """[B,T,3,H,W] -> logits [B,K]."""
+
+    def __init__(self, arch: dict[str, Any]) -> None:
+        super().__init__()
+        self.arch = arch
+        self.vision_encoder = viclip.VisionEncoder(arch)
+        del self.vision_encoder.proj
+        self.head = nn.Linear(arch["width"], arch["num_classes"])
+
+    def forward(self, video: Tensor) -> Tensor:
+        """Logits of the class token."""
+        return self.head(self.vision_encoder.last(video.transpose(1, 2)))[:, 0]
+
+    def init_weights(self, generator: torch.Generator | None = None) -> None:
+        """CLIP's initialisation of the tower, and a fresh head."""
+        tower, width, patch = self.vision_encoder, self.arch["width"], self.arch["patch_size"]
+        for weight in (tower.class_embedding, tower.positional_embedding):
+            nn.init.normal_(weight, std=width**-0.5, generator=generator)
+        nn.init.normal_(tower.conv1.weight, std=(3 * patch**2) ** -0.5, generator=generator)
+        nn.init.zeros_(tower.temporal_positional_embedding)
+        tower.ln_pre.reset_parameters()
+        tower.ln_post.reset_parameters()
+        tower.transformer.init_weights(generator)
+        self.init_head(generator)
+
+    def init_head(self, generator: torch.Generator | None = None) -> None:
+        """A fresh head: normal, scaled down; no bias."""
+        nn.init.trunc_normal_(self.head.weight, std=0.02, generator=generator)
+        self.head.weight.data.mul_(HEAD_SCALE)
+        nn.init.zeros_(self.head.bias)
+
+
+def build(arch: dict[str, Any], generator: torch.Generator | None = None) -> ViCLIPClassifier:
+    """The model of `arch` (ViCLIP's vision keys and `num_classes`), initialised, in train mode.
+
+    Under `torch.device("meta")` only names and shapes exist. VireoError names wrong keys.
+    """
+    rest = {key: value for key, value in arch.items() if key != "num_classes"}
+    for key in rest:
+        if key in _TEXT:
+            raise unknown("key of a viclip_classifier arch", key, ["num_classes", "num_frames"])
+    if "num_classes" not in arch:
+        raise VireoError("a viclip_classifier arch needs num_classes")
+    whole = viclip.full_arch({**rest, **_TEXT})
+    with torch.device("meta"):
+        model = ViCLIPClassifier({**whole, "num_classes": arch["num_classes"]})
+    device = torch.get_default_device()
+    if device.type != "meta":
+        model.to_empty(device=device)
+        model.init_weights(generator)
+    return model
+
+
+class Transform:
+    """Picklable callable `(frames uint8 [T,H,W,3] RGB, view) -> float32 [T,3,size,size]`.
+
+    The short side to `size` (OpenCV bilinear), then crop `view["crop"]` of `views.crops` along the
+    long side; one crop is the middle.
+    """
+
+    def __init__(self, mean: list[float], std: list[float], size: int) -> None:
+        self.mean, self.std, self.size = tuple(mean), tuple(std), size
+
+    def __call__(self, frames: np.ndarray, view: dict[str, Any] | None = None) -> Tensor:
+        """Resize, crop, normalise."""
+        view = view or {}
+        crops = int((view.get("views") or {}).get("crops", 1))
+        small = views.short_side(frames, self.size)
+        small = views.long_side_crop(small, self.size, crops, int(view.get("crop", 0)))
+        return torch.from_numpy(views.normalise(small, self.mean, self.std))
+
+
+class Model:
+    """A `Classifier` on one device, in one dtype, without gradients."""
+
+    def __init__(
+        self, module: ViCLIPClassifier, transform: Transform, labels: list[str] | None
+    ) -> None:
+        self.module = module.eval().requires_grad_(False)
+        self.transform, self.labels = transform, labels
+        self._like = module.head.weight
+
+    @torch.inference_mode()
+    def classify(self, clips: Tensor) -> Tensor:
+        """[B,T,3,H,W] as `transform` makes it -> logits [B,K] float32."""
+        return self.module(clips.to(self._like.device, self._like.dtype)).float()
+
+
+def load(
+    cfg: dict[str, Any],
+    weights: str | Path | None,
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype | str = torch.float32,
+) -> Model:
+    """A model block and a file of rule train (None: seeded random weights) -> `Model`."""
+    dtype = getattr(torch, dtype) if isinstance(dtype, str) else dtype
+    set_precision(bool(cfg.get("tf32")))
+    names = None
+    if weights is None:
+        module = build(cfg["arch"], torch.Generator().manual_seed(cfg.get("seed", 0)))
+        module.to(device, dtype)
+    else:
+        with torch.device("meta"):
+            module = build(cfg["arch"])
+        named = viclip.fit(dict(checkpoint.tensors(weights)), module)
+        checkpoint.load_into(module, named, weights, dtype, device)
+        names = labels(weights)
+    size = cfg.get("size") or module.arch["image_size"]
+    return Model(module, Transform(cfg["mean"], cfg["std"], size), names)
+
+
+def labels(path: str | Path) -> list[str] | None:
+    """Class names in the metadata of a `.safetensors` file, None when it has none."""
+    if Path(path).suffix != ".safetensors":
+        return None
+    with safe_open(str(path), "pt") as file:
+        text = (file.metadata() or {}).get("labels")
+    return json.loads(text) if text else None
+
+
+def start_from(module: ViCLIPClassifier, path: str | Path, classes: list[str] | None = None) -> str:
+    """A ViCLIP, CLIP or fine-tuned file into a model before training; says what became of the head.
+
+    The head is taken over when the file has one with names for all of `classes`, else left as is.
+    """
+    named: dict[str, Any] = dict(checkpoint.tensors(path))
+    if clip_weights.is_clip(named):
+        time = "vision_encoder.temporal_positional_embedding"
+        named = {**clip_weights.rename(named), time: module.state_dict()[time]}
+    wanted = module.state_dict().keys()
+    named = {name: value for name, value in viclip.fit(named, module).items() if name in wanted}
+    head: dict[str, Any] = {
+        name: named.pop(name) for name in ("head.weight", "head.bias") if name in named
+    }
+    said = "the head is new"
+    rows = labels(path) if head else None
+    if rows and classes:
+        place = {name: number for number, name in enumerate(rows)}
+        if all(name in place for name in classes):
+            index = torch.tensor([place[name] for name in classes])
+            head = {
+                name: (value.load() if isinstance(value, checkpoint.Lazy) else value)[index]
+                for name, value in head.items()
+            }
+            named |= head
+            said = f"the head has {len(classes)} of {len(rows)} rows of the file, by name"
+    if "head.weight" not in named:
+        named["head.weight"] = module.head.weight.detach()
+        named["head.bias"] = module.head.bias.detach()
+    checkpoint.load_into(module, named, path, device=module.head.weight.device)
+    return said
