@@ -100,7 +100,8 @@ def test_protocol_is_the_benchmarks_with_the_models_changes() -> None:
 
 
 def test_resolved_file_is_what_scripts_read(tmp_path, monkeypatch) -> None:
-    config = cfg.load(over={"offline": True})
+    small = {"recipes": {"toy_viclip_pretrain": {"optim": {"lr": 5e-5}}}}  # JSON has no dot here
+    config = cfg.load(over={"offline": True, **small})
     path = cfg.write_resolved(config, tmp_path)
     assert json.loads(path.read_text())["offline"] is True
     monkeypatch.setenv("VIREO_CONFIG", str(path))

@@ -38,6 +38,12 @@ class _StrictLoader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
+# PyYAML follows YAML 1.1, where 5e-5 without a dot is text; JSON writes numbers so.
+_StrictLoader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789")
+)
+
+
 def _place(node: yaml.Node) -> str:
     mark = node.start_mark
     return f"{mark.name}, line {mark.line + 1}"
