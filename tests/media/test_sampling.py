@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vireo.errors import VireoError
-from vireo.media import sampling
+from vireo.media import sampling, views
 
 GOLDEN = json.loads((Path(__file__).parents[1] / "golden/viclip/misc.json").read_text())
 
@@ -101,7 +101,17 @@ def test_every_rule_stays_inside_the_video(rule, frames, fps):
     pick = sampling.pick({"rule": rule}, frames, fps)
     assert pick.indices
     assert all(0 <= i < frames for i in pick.indices)
-    assert pick.indices == sorted(pick.indices)
+    if not rule.endswith("_views"):  # those put one segment after another
+        assert pick.indices == sorted(pick.indices)
+
+
+def test_views_are_segments_one_after_another():
+    kinetics = sampling.pick({"rule": "sparse_views", "n": 8, "segments": 4}, 300, 30.0).indices
+    assert [kinetics[i : i + 8] for i in range(0, 32, 8)] == [
+        views.sparse(300, 8, 4, segment) for segment in range(4)
+    ]
+    halves = sampling.pick({"rule": "halves_views", "n": 8, "segments": 2}, 48, 12.0).indices
+    assert halves == [*range(0, 48, 6), *range(3, 48, 6)]
 
 
 def test_typos_are_named():
