@@ -1,4 +1,7 @@
-"""A model and a benchmark of one's own: one file and one block each, and nothing else is edited."""
+"""A model and a benchmark of one's own: one file and one block each, and nothing else is edited.
+
+Also: the whole chain where every path holds a space and a quote.
+"""
 
 import json
 
@@ -95,12 +98,12 @@ def test_a_model_and_a_benchmark_are_one_file_and_one_block_each(checkout, tmp_p
     import torch
     from safetensors.torch import save_file
 
-    home = checkout("additions")
+    home = checkout("my vireo's copy")
     before = {p: p.read_bytes() for p in home.rglob("*") if p.is_file()}
     (home / "vireo/models/colours.py").write_text(MODEL.lstrip())
     (home / "vireo/benchmarks/which.py").write_text(BENCHMARK.lstrip())
 
-    data = tmp_path / "data"
+    data = tmp_path / "Jo's clips"
     data.mkdir()
     save_file({"weight": torch.eye(3)}, tmp_path / "colours.safetensors")
     lines = ["video,colour"]
@@ -138,7 +141,7 @@ def test_a_model_and_a_benchmark_are_one_file_and_one_block_each(checkout, tmp_p
         "device": "cpu",
         "runs": ["colours/which"],
     }
-    place = world.Place(tmp_path / "work", config, home)
+    place = world.Place(tmp_path / "else where", config, home)
     place.make("results/colours/which.json", "results/report.html")
 
     whole = place.result("results/colours/which.json")
