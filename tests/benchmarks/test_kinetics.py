@@ -86,7 +86,7 @@ def test_clips_cut_out_of_whole_videos_by_option(tmp_path) -> None:
     ("text", "message"),
     [
         (CSV.replace("tai chi", "playing volleyball"), "2 classes, 3 expected"),
-        (HEAD, "no clip of the validation split"),
+        (HEAD, "no clip of this split"),
         (CSV.replace("youtube_id", "id"), "no column youtube_id"),
         (CSV.replace(",7,17,val", ",x,17,val"), "line 4: time_start and time_end must be seconds"),
         (CSV.replace("abcdefghijk", "../../../x"), "is refused"),

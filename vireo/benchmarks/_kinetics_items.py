@@ -14,30 +14,34 @@ from typing import Any
 
 import pandas as pd
 
-from vireo.errors import VireoError
+from vireo.errors import VireoError, unknown
 from vireo.media.inventory import refuse_paths
 from vireo.nn.words import plain
 from vireo.run.files import read_json
 
-CSV_NAMES = ("val.csv", "validate.csv", "validation.csv", "*_val*.csv", "*val*.csv", "*val*.txt")
-JSON_NAMES = ("*val*.json", "*.json")
+CSV_NAMES = {
+    "val": ("val.csv", "validate.csv", "validation.csv", "*_val*.csv", "*val*.csv", "*val*.txt"),
+    "train": ("train.csv", "*_train*.csv", "*train*.csv", "*train*.txt"),
+}
+JSON_NAMES = {"val": ("*val*.json", "*.json"), "train": ("*train*.json",)}
 COLUMNS = ("label", "youtube_id", "time_start", "time_end", "split")
-VALIDATION = ("val", "validate", "validation")
+SPLITS = {"val": ("val", "validate", "validation"), "train": ("train", "training")}
 ID_LENGTH = 11  # of a YouTube id, which may itself hold `_` and `-`
 
 
 def items(sources: dict[str, Path], block: dict[str, Any]) -> pd.DataFrame:
-    """One row per clip of the validation split, in the order of the annotations.
+    """One row per clip of the split `options.split` (val), in the order of the annotations.
 
     `sources["annotations"]` is the file or a folder with it; with a CSV and a JSON list side by
     side the JSON is used only when `options.list` names it, and its captions must then be classes
     of the CSV. VireoError unless there are `options.classes` classes.
     """
     options = block.get("options") or {}
-    path = _find(Path(sources["annotations"]), options.get("list"))
-    rows = _csv_rows(path) if path.suffix in (".csv", ".txt") else _json_rows(path)
-    if path.suffix == ".json" and (table := _search(path.parent, CSV_NAMES)):
-        official = sorted({row["answer"] for row in _csv_rows(table)})
+    split = options.get("split", "val")
+    path = _find(Path(sources["annotations"]), options.get("list"), split)
+    rows = _csv_rows(path, split) if path.suffix in (".csv", ".txt") else _json_rows(path)
+    if path.suffix == ".json" and (table := _search(path.parent, CSV_NAMES[split])):
+        official = sorted({row["answer"] for row in _csv_rows(table, split)})
         names = match([row["answer"] for row in rows], official, str(path))
         rows = [{**row, "answer": names[row["answer"]]} for row in rows]
     rows = _distinct(rows, path)
@@ -55,10 +59,10 @@ def items(sources: dict[str, Path], block: dict[str, Any]) -> pd.DataFrame:
         row["start"], row["end"] = (start, end) if trim else (float("nan"), float("nan"))
         row["meta"] = json.dumps({"time_start": start, "time_end": end} if start >= 0 else {})
     table_of_items = pd.DataFrame(rows)
-    table_of_items["split"] = "val"
+    table_of_items["split"] = split
     table_of_items["question"] = ""
     table_of_items["options"] = [[] for _ in rows]
-    wanted_rows = (block.get("rows") or {}).get("val")
+    wanted_rows = (block.get("rows") or {}).get(split)
     if wanted_rows is not None and len(rows) != wanted_rows and not block.get("partial"):
         raise VireoError(
             f"{path}: {len(rows)} clips, {wanted_rows} expected; another copy of the data set? "
@@ -72,14 +76,16 @@ def classes(items: pd.DataFrame) -> list[str]:
     return sorted(set(items["answer"]))
 
 
-def _find(root: Path, name: str | None) -> Path:
+def _find(root: Path, name: str | None, split: str) -> Path:
     if root.is_file():
         return root
-    found = _search(root, (name,) if name else (*CSV_NAMES, *JSON_NAMES))
+    if split not in SPLITS:
+        raise unknown("split of Kinetics", split, SPLITS)
+    found = _search(root, (name,) if name else (*CSV_NAMES[split], *JSON_NAMES[split]))
     if found is None:
         raise VireoError(
             f"no Kinetics annotations in {root}: expected "
-            + (name or "the official val.csv (validate.csv), or a JSON list")
+            + (name or f"the official {split}.csv (or validate.csv), or a JSON list")
         )
     return found
 
@@ -92,7 +98,7 @@ def _search(root: Path, patterns: tuple[str, ...]) -> Path | None:
     return None
 
 
-def _csv_rows(path: Path) -> list[dict[str, Any]]:
+def _csv_rows(path: Path, split: str) -> list[dict[str, Any]]:
     with open(path, encoding="utf-8-sig", newline="") as handle:
         reader = csv.DictReader(handle)
         names = [name.strip() for name in reader.fieldnames or []]
@@ -105,7 +111,7 @@ def _csv_rows(path: Path) -> list[dict[str, Any]]:
         return [
             _csv_row(row, f"{path}, line {number}")
             for number, row in enumerate(reader, 2)
-            if (row.get("split") or "val").strip() in VALIDATION
+            if (row.get("split") or split).strip() in SPLITS[split]
         ]
 
 
@@ -140,7 +146,7 @@ def _json_rows(path: Path) -> list[dict[str, Any]]:
 def _distinct(rows: list[dict[str, Any]], path: Path) -> list[dict[str, Any]]:
     """Rows without repeats; one clip under two labels is two items on one video."""
     if not rows:
-        raise VireoError(f"{path}: no clip of the validation split (column `split`: val)")
+        raise VireoError(f"{path}: no clip of this split (column `split`)")
     once = {(row["id"], row["answer"]): row for row in rows}
     counts = Counter(id for id, _ in once)
     return [
