@@ -1,0 +1,150 @@
+"""The workflow on a real SLURM: where jobs run, what they ask for, and what survives `kill -9`."""
+
+import copy
+import os
+import re
+import signal
+import subprocess
+import time
+from collections import defaultdict
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.world import HOME, SHORT, Place, same, settings
+
+pytestmark = [pytest.mark.slurm, pytest.mark.timeout(600)]
+
+PROFILE = [
+    *("--workflow-profile", str(HOME / "profiles/slurm")),
+    # A shared cluster must not be asked so often; this one is ours.
+    *("--slurm-init-seconds-before-status-checks", "2", "--seconds-between-status-checks", "2"),
+]
+# Too little for its first attempt, so that the scheduler kills it.
+STARVED = ["--set-resources", "infer:slurm_partition=gpu", "score:mem_mb=250*6**(attempt-1)"]
+SLOW = (
+    "def embed_video(self, clips: Tensor) -> Tensor:",
+    """def embed_video(self, clips: Tensor) -> Tensor:
+        import pathlib, time
+        done = ViCLIP.done = getattr(ViCLIP, "done", 0) + 1
+        while done > 1 and pathlib.Path("hold").exists():
+            time.sleep(0.1)
+""",
+)
+
+
+class Cluster(Place):
+    """A working directory whose jobs run on SLURM."""
+
+    def command(self, *arguments: str, cores: int = 2) -> list[str]:
+        """The launcher with the slurm profile."""
+        command = super().command(*arguments)
+        at = command.index("--cores")
+        return [*command[:at], *command[at + 2 :], *PROFILE]
+
+    def environment(self, **more: str) -> dict[str, str]:
+        """Whether jobs trust their devices is for the workflow to say."""
+        env = super().environment(**more)
+        del env["VIREO_TRUST_DEVICES"]
+        return env
+
+
+def jobs() -> dict[str, list[dict[str, str]]]:
+    """Rule -> its jobs, with what SLURM says of them (finished ones too)."""
+    listing = subprocess.run(
+        ["squeue", "-h", "-r", "--states=all", "-o", "%F|%K|%P|%T|%N|%b|%C|%m|%l|%k"],
+        capture_output=True, text=True, check=True, timeout=20,
+    ).stdout  # fmt: skip
+    names = ("job", "task", "partition", "state", "node", "gres", "cpus", "memory", "time", "rule")
+    found = defaultdict(list)
+    for line in listing.splitlines():
+        job = dict(zip(names, line.split("|"), strict=True))
+        found[re.sub(r"^rule_|_wildcards_.*", "", job["rule"])].append(job)
+    return found
+
+
+def wait(condition, what: str, seconds: float = 120) -> None:
+    until = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < until, f"never: {what}; {dict(jobs())}"
+        time.sleep(0.2)
+
+
+def launch(place: Place, *arguments: str) -> subprocess.Popen:
+    """Start the workflow; what it says goes to the file `said`."""
+    with open(place.folder / "said", "w") as said:
+        return subprocess.Popen(
+            place.command(SHORT, *arguments), cwd=place.folder, env=place.environment(),
+            stdout=said, stderr=subprocess.STDOUT,
+        )  # fmt: skip
+
+
+def journals(place: Place) -> list[Path]:
+    return list(place.folder.glob("cache/predictions/*/*.jsonl"))
+
+
+def test_shards_on_a_cluster_survive_the_launcher(cluster, data, checkout, tmp_path) -> None:
+    """Launcher killed, shards submitted again while the first copies run: the right result."""
+    config = settings(data / "Video-MME", data / "tiny.safetensors")
+    config |= {"shards": 2, "batch_size": 1}
+    config["models"]["tiny"]["hardware"] |= {"gpu": 1, "mem_gb": 1, "minutes_per_1000": 10}
+    slow = checkout("slow")
+    model = slow / "vireo/models/viclip.py"
+    assert SLOW[0] in model.read_text()
+    model.write_text(model.read_text().replace(*SLOW))
+
+    place = Cluster(tmp_path / "cluster", config, slow)
+    hold = place.folder / "hold"  # every copy stops after its first video while this file is there
+    hold.touch()
+    launcher = launch(place)
+    wait(lambda: len(journals(place)) == 2, "two shards at work")
+    os.kill(launcher.pid, signal.SIGKILL)
+    launcher.wait()
+    first = jobs()
+    assert {job["partition"] for job in first["frames"]} == {"cpu"}
+    assert len({job["job"] for job in first["frames"]}) == 1, "frames are one array"
+    assert {job["task"] for job in first["frames"]} == {"1", "2"}
+    assert "fetch" not in first, "downloads run on the submit host"
+    assert [job["state"] for job in first["infer"]] == ["RUNNING", "RUNNING"]
+    assert {job["gres"] for job in first["infer"]} == {"N/A"}  # --gpus stands elsewhere
+    for job in first["infer"]:
+        shown = subprocess.run(
+            ["scontrol", "show", "job", job["job"]], capture_output=True, text=True, timeout=20
+        ).stdout
+        assert "TresPerJob=gres:gpu:1" in shown and job["partition"] == "gpu"
+        assert job["cpus"] == "8" and job["time"] == "16:00"
+        assert job["memory"] in ("2000M", "2001M")  # tasks of an array get one more
+
+    # The lock says how to go on; the shards go in again, as an array, beside the first copies.
+    assert "--unlock" in place.run(SHORT).text
+    place.make("--unlock", SHORT)
+    launcher = launch(place, *STARVED)
+    wait(lambda: len(journals(place)) == 4, "two copies of each shard at work")
+    assert [job["state"] for job in jobs()["infer"]] == 4 * ["RUNNING"]
+    hold.unlink()
+    assert launcher.wait(200) == 0, (place.folder / "said").read_text()
+    second = jobs()
+    again = [job for job in second["infer"] if job not in first["infer"]]
+    again = [j for j in again if j["job"] not in {f["job"] for f in first["infer"]}]
+    assert len(again) == 2 and len({job["job"] for job in again}) == 1
+    assert {job["state"] for job in second["infer"]} == {"COMPLETED"}
+    # Killed for its memory, it came back with more.
+    score = sorted(second["score"], key=lambda job: int(job["job"]))
+    assert [(j["state"], j["memory"]) for j in score] == [
+        ("FAILED", "250M"),
+        ("COMPLETED", "1500M"),
+    ]
+
+    here = copy.deepcopy(config) | {"shards": 1}
+    straight = Place(tmp_path / "here", here)
+    straight.make(SHORT)
+    same(place.predictions(), straight.predictions())
+    assert place.result()["metrics"] == straight.result()["metrics"]
+    assert not place.leftovers()
+    counts = place.journalled()
+    # Nothing is lost; at most what both copies had in hand is there twice.
+    assert len(counts) == 24 and set(counts.values()) <= {1, 2}
+    text = "\n".join(p.read_text() for p in Path(place.folder / "logs/infer").rglob("*.log"))
+    assert "waiting for a device" not in text
+    for path in journals(place):
+        assert path.read_bytes().endswith(b"}\n")
