@@ -220,20 +220,31 @@ def pool(features: Tensor, stride: int, mode: str = "bilinear") -> Tensor:
     return small.flatten(2).transpose(1, 2)
 
 
+_NAMES = (
+    ("model.vision_tower.vision_tower.vision_model.", "model.vision_tower."),
+    ("model.mm_projector.0.", "model.multi_modal_projector.linear_1."),
+    ("model.mm_projector.2.", "model.multi_modal_projector.linear_2."),
+    ("model.embed_tokens", "model.language_model.embed_tokens"),
+    ("model.layers.", "model.language_model.layers."),
+    ("model.norm.", "model.language_model.norm."),
+)
+
+
 def rename(name: str) -> str:
     """A tensor's name in the released files -> its name here; other names stay."""
-    for theirs, ours in (
-        ("model.vision_tower.vision_tower.vision_model.", "model.vision_tower."),
-        ("model.mm_projector.0.", "model.multi_modal_projector.linear_1."),
-        ("model.mm_projector.2.", "model.multi_modal_projector.linear_2."),
-        ("model.embed_tokens", "model.language_model.embed_tokens"),
-        ("model.layers.", "model.language_model.layers."),
-        ("model.norm.", "model.language_model.norm."),
-    ):
+    for theirs, ours in _NAMES:
         if name.startswith(theirs):
             return ours + name.removeprefix(theirs)
     head, dot, rest = name.partition(".")
     return HEAD_NAMES.get(head, head) + dot + rest
+
+
+def original(name: str) -> str:
+    """The inverse: a tensor's name here -> its name in the released files."""
+    for theirs, ours in _NAMES:
+        if name.startswith(ours):
+            return theirs + name.removeprefix(ours)
+    return name
 
 
 def _complete(arch: dict[str, Any]) -> dict[str, Any]:
@@ -253,12 +264,12 @@ def build(arch: dict[str, Any], generator: torch.Generator | None = None) -> MMD
     device = torch.get_default_device()
     if device.type != "meta":
         module.to_empty(device=device)
-        _buffers(module)
+        make_buffers(module)
         module.init_weights(generator)
     return module
 
 
-def _buffers(module: MMDuet) -> None:
+def make_buffers(module: MMDuet) -> None:
     """Make the buffers that files do not hold: rotary frequencies and position numbers."""
     device = module.lm_head.weight.device
     language = module.model.language_model
@@ -366,14 +377,14 @@ def load(
         options = {"base": str(beside.parent), **options}
     if weights is None:
         module = build(arch, torch.Generator().manual_seed(cfg.get("seed", 0))).to(device, dtype)
-        _buffers(module)  # frequencies stay float32
+        make_buffers(module)  # frequencies stay float32
         folders = [Path(options["base"])] if options.get("base") else []
     else:
         with torch.device("meta"):
             module = build(arch)
         named, adapter, folders = gather(Path(weights), arch, options)
         checkpoint.load_into(module, named, weights, dtype, device)
-        _buffers(module)
+        make_buffers(module)
         if adapter is not None:
             pairs = {rename(f"{k}.").rstrip("."): v for k, v in adapter.pairs.items()}
             lora.attach(module, lora.Adapter(adapter.scale, pairs), weights)
@@ -393,15 +404,16 @@ def gather(
         return _without_norm(named), None, [weights.parent]
     base = find_base(weights, options.get("base"))
     check_base(base, arch)
-    adapter = lora.parse(named, lora.scale_of(weights.parent), weights)
+    own = named.pop(lora.SCALE, None)  # adapters trained here say it themselves
+    scale = lora.scale_of(weights.parent) if own is None else float(own.load())
+    adapter = lora.parse(named, scale, weights)
     adapter.whole = {rename(name): value for name, value in adapter.whole.items()}
     _need_heads(adapter.whole, weights)
     merge = options.get("merge", True)
-    tensors = {rename(name): value for name, value in shards(base).items()}
+    tensors = base_tensors(base)
     pairs = {rename(f"{name}.").rstrip("."): value for name, value in adapter.pairs.items()}
     both = lora.Adapter(adapter.scale, pairs if merge else {}, adapter.whole)
-    tensors = _without_norm(lora.merged(tensors, both, weights))
-    return tensors, None if merge else adapter, [weights.parent, base]
+    return lora.merged(tensors, both, weights), None if merge else adapter, [weights.parent, base]
 
 
 def _without_norm(named: dict[str, Any]) -> dict[str, Any]:
@@ -418,6 +430,11 @@ def _need_heads(named: dict[str, Any], source: Path) -> None:
             f"{source} has no {' and no '.join(missing)} (nor under the older names "
             f"{', '.join(HEAD_NAMES)}): it is no MMDuet checkpoint"
         )
+
+
+def base_tensors(folder: Path) -> dict[str, Any]:
+    """The base's tensors by our names, without what is never read."""
+    return _without_norm({rename(name): value for name, value in shards(folder).items()})
 
 
 def shards(folder: Path) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from torch.nn import functional as F
 from vireo.errors import VireoError
 from vireo.nn.formats import Lazy
 
+SCALE = "lora_scale"  # a number in adapters that were trained here
 _PAIR = re.compile(r"(.+)\.lora_([AB])(?:\.[^.]+)?\.weight")
 
 
