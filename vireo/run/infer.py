@@ -151,6 +151,6 @@ def _judge(
             else f"{errors:.0%} of the items of this shard ended with an error"
         )
         raise VireoError(
-            f"{job.name}: {what} (max_failed: {limit:.0%}). Everything else is written. The list "
+            f"{job.name}: {what} (max_failed: {limit:.0%}). What was computed is kept. The list "
             f"is {listing}; repair the data and run again, or raise max_failed in the configuration"
         )
