@@ -65,16 +65,11 @@ def items(sources: dict[str, Path], block: dict[str, Any]) -> pd.DataFrame:
     if number is not None and len(pairs) != number and not block.get("partial"):
         raise VireoError(f"{path}: {len(pairs)} clips, {number} expected (or `partial: true`)")
     table = pd.DataFrame(pairs, columns=["id", "answer"])
-    return table.assign(
-        split=split,
-        video=table["id"],
-        start=float("nan"),
-        end=float("nan"),
-        question="",
-        options=[[] for _ in pairs],
-        group=table["id"],
-        meta="{}",
-    )
+    table["video"], table["group"], table["split"] = table["id"], table["id"], split
+    table["start"] = table["end"] = float("nan")
+    table["question"], table["meta"] = "", "{}"
+    table["options"] = [[] for _ in pairs]
+    return table
 
 
 def _list_of(root: Path, name: str | None, form: str, split: str) -> Path:

@@ -67,6 +67,16 @@ def rand(frames: int, n: int = 8, seed: int = 0, epoch: int = 0, index: int = 0)
     return _padded(sorted(rng.permutation(frames)[: len(parts)].tolist()), n)
 
 
+def sparse_random(frames: int, n: int = 8, seed: int = 0, epoch: int = 0, index: int = 0) -> Pick:
+    """UMT's training choice: one random frame in each of n stretches, both ends included."""
+    return Pick(views.sparse_train(frames, n, np.random.default_rng([seed, epoch, index])))
+
+
+def halves_random(frames: int, n: int = 8, seed: int = 0, epoch: int = 0, index: int = 0) -> Pick:
+    """Training choice of SSv2: one random frame in each of n equal whole-number stretches."""
+    return Pick(views.halves_train(frames, n, np.random.default_rng([seed, epoch, index])))
+
+
 def fps(frames: int, fps: float, target: float = 1.0, most: int = 0) -> Pick:
     """`target` frames a second from a video of `fps`, at the middle of its periods; at most `most`.
 
@@ -158,6 +168,8 @@ RULES: dict[str, Callable[..., Pick]] = {
         uniform_stride,
         middle,
         rand,
+        sparse_random,
+        halves_random,
         fps,
         slicer,
         slicer_then_stride,
@@ -168,6 +180,7 @@ RULES: dict[str, Callable[..., Pick]] = {
         every,
     )
 }
+RANDOM = ("rand", "sparse_random", "halves_random")  # functions of seed, epoch and index
 GIVEN = ("frames", "fps", "rate")  # what the video says, not the protocol
 
 

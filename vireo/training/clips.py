@@ -72,7 +72,7 @@ class Clips:
         )
 
     def _rule(self, epoch: int, index: int) -> dict[str, Any]:
-        if self.rule.get("rule") != "rand":
+        if self.rule.get("rule") not in sampling.RANDOM:
             return self.rule
         return {**self.rule, "seed": self.seed, "epoch": epoch, "index": index}
 

@@ -324,3 +324,4 @@ class Run:
             "seconds": round(self.record.seconds, 1),
             "best": {name: value for name, value in self.best.items() if name != "file"},
         }
+            "labels": getattr(self.task, "labels", None),  # names of a head's rows

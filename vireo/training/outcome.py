@@ -76,7 +76,10 @@ def publish(
     """Write the run's files, `recipe.json` last; returns the weights' path."""
     folder.mkdir(parents=True, exist_ok=True)
     target = folder / "weights.safetensors"
-    write_tensors(target, weights, {"recipe": name, "digest": about["digest"]})
+    told_inside = {"recipe": name, "digest": about["digest"]}
+    if about.get("labels"):
+        told_inside["labels"] = json.dumps(about["labels"])
+    write_tensors(target, weights, told_inside)
     with files.atomic(folder / "metrics.csv") as tmp:
         shutil.copyfile(state / "metrics.csv", tmp)
     record.curve(folder / "metrics.csv", folder / "curve.svg", name)

@@ -4,6 +4,7 @@ Everything is a pure function of the step, so there is no scheduler state to sav
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,7 +27,24 @@ def linear(step: int, total: int, warmup: int, floor: float = 2e-4) -> float:
     return max(floor, (total - number) / max(1, total - warmup))
 
 
-KINDS = {"cosine_floor": cosine_floor, "linear": linear}
+def cosine_from_to(
+    step: int, total: int, warmup: int, start: float = 0.0, end: float = 0.0
+) -> float:
+    """Linear from `start` to 1 over the warm-up, then half a cosine down to `end` (UMT).
+
+    start, end: multiples of the base learning rate.
+    """
+    if step < warmup:
+        return start + (1 - start) * step / max(1, warmup - 1)
+    progress = (step - warmup) / max(1, total - warmup)
+    return end + 0.5 * (1 - end) * (1 + math.cos(math.pi * min(1.0, progress)))
+
+
+KINDS: dict[str, Callable[..., float]] = {
+    "cosine_from_to": cosine_from_to,
+    "cosine_floor": cosine_floor,
+    "linear": linear,
+}
 
 
 @dataclass(frozen=True)
