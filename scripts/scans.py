@@ -49,7 +49,9 @@ def main() -> int:
         scenes = sorted(path.stem for path in source.rglob("*_00.sens"))
     else:
         module = benchmarks.module(block.get("module") or args.benchmark)
-        items = module.items({"questions": questions}, block)
+        # Also the training questions' scenes, whatever splits the benchmark scores.
+        every_split = {**block, "splits": list(annotations.SPLITS)}
+        items = module.items({"questions": questions}, every_split)
         scenes = list(dict.fromkeys(items["video"]))
     if source:
         status = scans.make(scenes, source, videos, limits, every)

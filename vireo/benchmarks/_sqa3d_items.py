@@ -39,7 +39,8 @@ def lines(folder: Path, split: str) -> list[dict[str, Any]] | None:
     """One split in order, as ClipBERT's lines (None: it is not there).
 
     Keys: answer, question, video_id, answer_type. From the SQA3D files each line also has `id`,
-    `asked` (the question alone) and `original` (the answer before it became `unknown`).
+    `asked` (the question alone) and `original` (the answer before it became `unknown`), and in the
+    toy world `probe`.
     """
     questions = _one(folder, (f"v1_balanced_questions_{split}_scannetv2.json",))
     if questions is not None:
@@ -68,6 +69,7 @@ def _joined(path: Path, known: set[str]) -> list[dict[str, Any]]:
                 "id": str(number),
                 "asked": question["question"],
                 "original": answer,
+                **({"probe": question["probe"]} if "probe" in question else {}),
             }
         )
     return result
@@ -125,7 +127,7 @@ def items(folder: Path, splits: list[str], rows: dict[str, int], partial: bool) 
 
 def _item(line: dict[str, Any], number: int, split: str) -> dict[str, Any]:
     meta = {"line": number, "answer_type": line["answer_type"]}
-    meta |= {key: line[key] for key in ("asked", "original") if key in line}
+    meta |= {key: line[key] for key in ("asked", "original", "probe") if key in line}
     return {
         "id": line.get("id", f"{split}-{number:06d}"),
         "split": split,
