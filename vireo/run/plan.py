@@ -206,12 +206,12 @@ class Plan:
 
         marks = []
         for artifact in cfg.benchmark(self.config, wc.benchmark)["sources"].values():
-            receipt = Path(self.receipt(artifact))
-            if not receipt.exists():
-                raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(receipt))
-            # The user's folder of now: the receipt may still name the one of the last run.
+            # The user's folder of now: the receipt may be torn, or name the one of the last run.
             own = self.config["paths"].get(artifact)
             if own is None or not (root := Path(own).expanduser()).is_dir():
+                receipt = Path(self.receipt(artifact))
+                if not receipt.exists():
+                    raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(receipt))
                 root = Path(read_json(receipt, "receipt")["root"])
             marks.append(fingerprint(root))
         return digest(marks)

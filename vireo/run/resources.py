@@ -107,7 +107,7 @@ class Resources:
         try:
             path = Path(f"cache/items/{wc.benchmark}.parquet")
             total = _groups(str(path), path.stat().st_mtime_ns, split)
-        except FileNotFoundError:
+        except (OSError, ValueError):  # not made yet, or damaged
             rows = cfg.benchmark(self.config, wc.benchmark).get("rows") or {}
             known = rows.get(split, rows.get("all")) if split else sum(rows.values())
             if not known:
