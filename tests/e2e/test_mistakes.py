@@ -68,12 +68,6 @@ def test_an_empty_table(place, data) -> None:
     unfinished(place, ITEMS)
 
 
-def test_an_empty_file(place, data) -> None:
-    parquet(place, data, lambda file: file.write_bytes(b""))
-    refused(place.run(ITEMS), "test-00000-of-00001.parquet", "not a readable", "fetch it again")
-    unfinished(place, ITEMS)
-
-
 def test_a_part_of_the_benchmark_without_saying_so(place) -> None:
     del place.config["benchmarks"]["videomme"]
     done = place.run(ITEMS)
@@ -94,6 +88,7 @@ def test_offline_says_how_to_get_exactly_what_is_missing(place) -> None:
     unfinished(place, "data/receipts/videomme.json", "results/viclip/videomme.json")
 
 
+@pytest.mark.slow
 def test_no_token_for_a_gated_repository(place) -> None:
     server = Server()
     threading.Thread(target=server.http.serve_forever, args=(0.02,), daemon=True).start()
@@ -125,6 +120,7 @@ def started(finished: Place, folder: Path, *keep: str) -> Place:
     return Place(folder, copies.deepcopy(finished.config))
 
 
+@pytest.mark.slow
 def test_a_truncated_checkpoint(finished, data, tmp_path) -> None:
     place = started(finished, tmp_path / "work")
     whole = (data / "tiny.safetensors").read_bytes()

@@ -36,7 +36,7 @@ def killed_in_mid_run(place: Place, enough: int) -> None:
         place.command(SHORT), cwd=place.folder, env=place.environment(),
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
-    until = time.monotonic() + 60
+    until = time.monotonic() + 200
     while place.journalled().total() < enough:
         assert launcher.poll() is None, "it finished before it could be killed"
         assert time.monotonic() < until
@@ -45,6 +45,7 @@ def killed_in_mid_run(place: Place, enough: int) -> None:
 
 
 @pytest.mark.faults
+@pytest.mark.timeout(900)
 def test_killed_workflow_goes_on_with_any_number_of_shards(
     data, finished, checkout, tmp_path
 ) -> None:
@@ -79,6 +80,7 @@ def test_killed_workflow_goes_on_with_any_number_of_shards(
 
 
 @pytest.mark.faults
+@pytest.mark.timeout(900)
 def test_killed_launcher_whose_jobs_live_on(data, finished, checkout, tmp_path) -> None:
     """Two copies of one job: the second waits for the device, then finds the first one's work."""
     slow = checkout("orphan")
@@ -92,7 +94,7 @@ def test_killed_launcher_whose_jobs_live_on(data, finished, checkout, tmp_path) 
         place.command(SHORT), cwd=place.folder, env=place.environment(**locks),
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
-    until = time.monotonic() + 60
+    until = time.monotonic() + 200
     while place.journalled().total() < 3:
         assert launcher.poll() is None and time.monotonic() < until
         time.sleep(0.05)
@@ -136,6 +138,7 @@ def test_broken_videos_are_computed_once_repaired(copy, data, finished) -> None:
     assert "Nothing to be done" in place.plan(SHORT).text
 
 
+@pytest.mark.slow
 def test_another_folder_for_the_data_recomputes_nothing(copy, finished, tmp_path) -> None:
     """`paths` points elsewhere, to equal files: looked at once, no prediction is made again."""
     shutil.copytree(finished.folder, tmp_path / "work")
