@@ -109,3 +109,15 @@ def test_equals_the_plain_engine(
     turns = [{"time": t, "content": f"q{k}"} for k, t in enumerate(times)]
     for ours, given_settings in zip(fast.watch(one, frames, turns, chosen), chosen, strict=True):
         same(ours, plain.watch(one, frames, turns, given_settings))
+
+
+def test_pieces_of_a_long_reading(
+    model: mmduet.Model,  # noqa: F811
+    embeds: torch.Tensor,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(fast, "CHUNK", 100)
+    for name in ("dvc_rm_sum1.0", "magqa_keep_thr0.9"):
+        case = CASES[name]
+        (outcome,) = fast.watch(model, embeds, case["conversation"], [settings_of(case)])
+        agrees(outcome, case)

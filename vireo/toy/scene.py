@@ -165,7 +165,8 @@ def paint(background: Background, width: int, height: int) -> Array:
     return (255 * grey[..., None] * tint).round().astype(np.uint8)
 
 
-def _draw(frame: Array, event: Event, seconds: float) -> None:
+def draw(frame: Array, event: Event, seconds: float) -> None:
+    """Draw one event as it is at `seconds` into a picture, in place."""
     progress = (seconds - event.start) / (event.end - event.start)
     pose = MOTIONS[event.motion](min(max(progress, 0.0), 1.0))
     if not pose.visible:
@@ -194,5 +195,5 @@ def frames(scene: Scene, times: Array) -> Iterator[Array]:
         frame = ground.copy()
         for i, event in enumerate(scene.events):
             if i == 0 or seconds >= event.start:
-                _draw(frame, event, float(seconds))
+                draw(frame, event, float(seconds))
         yield frame
