@@ -49,9 +49,10 @@ rule demo_all:
         rules.demo.input,
         "results/toy_viclip/toy_kinetics.json",
         "results/toy_viclip/toy_retrieval.json",
+        "results/toy_viclip_ft/toy_kinetics_ft.json",
 
 
-# Every row of the paper's tables; models of our recipes only with `--config train=true`.
+# Every row of the paper's tables; models of our recipes only with `--config train=True`.
 rule paper_viclip:
     input:
         plan.paper_results("viclip"),

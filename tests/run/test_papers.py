@@ -29,6 +29,7 @@ def test_rows_without_weights_are_listed_and_not_run() -> None:
     text = papers.listing(cfg.load(), "viclip")
     assert "Table 1  eva_clip_l x k400: avg 65 -> not run: published only" in text
     assert "clip_l14_ft_k400 x k400_ft: top1 86.7, top5 97.2 -> not run: no weights" in text
+    assert "`--config train=True` trains it" in text
     assert "viclip x k400: top1 64.8, avg 75.7 -> results/viclip/k400.json" in text
 
 
@@ -38,7 +39,7 @@ def test_nothing_is_trained_unasked(tmp_path) -> None:
     }
     config = cfg.load(over=over)
     row = next(r for r in papers.rows(config, "viclip", tmp_path) if r.model == "eva_clip_l")
-    assert row.result is None and "train=true" in row.reason
+    assert row.result is None and "train=True" in row.reason
     config = cfg.load(over={**over, "train": True})
     row = next(r for r in papers.rows(config, "viclip", tmp_path) if r.model == "eva_clip_l")
     assert row.result == "eva_clip_l/k400"

@@ -56,7 +56,7 @@ def _row(
     elif not block["weights"]:
         reason = "no weights released"
     elif recipe and not config["train"] and not (trained / recipe / "weights.safetensors").exists():
-        reason = f"no weights released; recipe {recipe} is ours, `--config train=true` trains it"
+        reason = f"no weights released; recipe {recipe} is ours, `--config train=True` trains it"
     split = next((row.split for row in own if row.split not in ("", "all")), "")
     run = f"{benchmark}_{split}" if split and "+" not in split else benchmark
     return Row(table, model, benchmark, numbers, None if reason else f"{model}/{run}", reason)

@@ -1,7 +1,7 @@
 """Toy Kinetics: clips named `<id>_<start>_<end>.mp4` and the official lists train.csv and val.csv.
 
-Sixteen classes, a colour and a motion each ("a red shape moves left"). Training and validation
-clips differ in backgrounds and in which shape does what, so neither tells the class.
+Sixteen classes, a colour and a shape each ("a red ball"). Training and validation clips differ in
+backgrounds and in what the shapes do, so neither tells the class.
 """
 
 import csv
@@ -16,15 +16,14 @@ from vireo.run.files import atomic
 from vireo.toy import captions, scene, video
 from vireo.toy.viclip_train import background, event, held_out
 
-MOTIONS = ("left", "right", "appears", "vanishes")
 PER_CLASS = {"train": 24, "val": 6}
 TINTS = {"train": range(6), "val": range(6, 8)}  # as in the other toy sets
 ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
 
 
-def label(colour: str, motion: str) -> str:
+def label(colour: str, shape: str) -> str:
     """Class name, in words that toy captions use."""
-    return captions.statement(colour=colour, motion=motion)
+    return captions.statement(colour=colour, shape=shape)
 
 
 def identifier(rng: np.random.Generator) -> str:
@@ -50,23 +49,18 @@ def make(root: Path, seed: int) -> None:
     """Write lists and clips into the folder `root`."""
     (root / "clips").mkdir(parents=True)
     for split, number in PER_CLASS.items():
-        classes = list(itertools.product(scene.COLOURS, MOTIONS)) * number
+        classes = list(itertools.product(scene.COLOURS, scene.SHAPES)) * number
         order = toy.rng(seed, "kinetics", split, "order").permutation(len(classes))
         rows = []
         for place, which in enumerate(order):
-            colour, motion = classes[which]
+            colour, shape = classes[which]
             rng = toy.rng(seed, "kinetics", split, place)
-            allowed = [s for s in scene.SHAPES if held_out(s, motion) == (split == "val")]
-            content = (
-                str(rng.choice(allowed)),
-                colour,
-                motion,
-                str(rng.choice(list(scene.TEXTURES))),
-            )
+            allowed = [m for m in scene.MOTIONS if held_out(shape, m) == (split == "val")]
+            content = (shape, colour, str(rng.choice(allowed)), str(rng.choice([*scene.TEXTURES])))
             start = int(rng.integers(0, 200))
             name, end = identifier(rng), start + 10
             clip(rng, root / "clips" / f"{name}_{start:06d}_{end:06d}.mp4", content, TINTS[split])
-            rows.append((label(colour, motion), name, start, end, split))
+            rows.append((label(colour, shape), name, start, end, split))
         with atomic(root / f"{split}.csv") as tmp, open(tmp, "w", newline="") as handle:
             writer = csv.writer(handle)
             writer.writerow(("label", "youtube_id", "time_start", "time_end", "split"))
