@@ -1,0 +1,115 @@
+"""What a rule's script imports is in the environment of that rule."""
+
+import ast
+import re
+import sys
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+import yaml
+
+HOME = Path(__file__).resolve().parents[1]
+
+
+def plain(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def installed_with(env: str) -> set[str]:
+    """Distributions of an environment: its pins and what they need."""
+    spec = yaml.safe_load((HOME / f"envs/{env}.yaml").read_text())
+    (pins,) = [d["pip"] for d in spec["dependencies"] if isinstance(d, dict)]
+    todo, found = [pin.split("==")[0] for pin in pins], set()
+    while todo:
+        name = plain(todo.pop())
+        if name in found:
+            continue
+        found.add(name)
+        try:
+            needs = metadata.requires(name) or []
+        except metadata.PackageNotFoundError:
+            continue
+        todo += [re.match(r"[\w.-]+", need)[0] for need in needs if "extra ==" not in need]
+    return found
+
+
+def rules_of(env: str) -> dict[str, str]:
+    """Rule -> text, of rules that run in an environment."""
+    texts = [path.read_text() for path in (HOME / "rules").glob("*.smk")]
+    bodies = [b for text in texts for b in re.split(r"\n(?=rule |use rule )", text)[1:]]
+    return {re.split(r"[ :]", b)[1]: b for b in bodies if f"envs/{env}.yaml" in b}
+
+
+def source(module: str) -> Path | None:
+    """File of one of our own modules."""
+    path = HOME / module.replace(".", "/")
+    for file in (path.with_suffix(".py"), path / "__init__.py"):
+        if file.is_file():
+            return file
+    return None
+
+
+def imports(file: Path) -> set[str]:
+    """Modules imported when `file` is imported (not inside functions or for types only)."""
+    found: set[str] = set()
+    todo: list[ast.AST] = list(ast.parse(file.read_text()).body)
+    while todo:
+        node = todo.pop()
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{file}: relative import"
+            found |= {str(node.module)} | {f"{node.module}.{alias.name}" for alias in node.names}
+        elif isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+            todo += node.orelse
+        elif not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            todo += ast.iter_child_nodes(node)
+    return found
+
+
+def reachable(files: list[Path]) -> dict[str, Path]:
+    """Foreign top-level module -> one file that imports it, from the files through our own."""
+    seen: set[Path] = set()
+    foreign: dict[str, Path] = {}
+    while files:
+        file = files.pop()
+        if file in seen:
+            continue
+        seen.add(file)
+        for name in imports(file):
+            top = name.split(".")[0]
+            if top == "vireo":
+                parts = name.split(".")
+                every = [source(".".join(parts[: n + 1])) for n in range(len(parts))]
+                files += [path for path in every if path]
+            elif top not in sys.stdlib_module_names and top != "__future__":
+                foreign.setdefault(top, file)
+    return foreign
+
+
+@pytest.mark.parametrize("env", ["base", "torch"])
+def test_scripts_import_only_what_their_environment_has(env: str) -> None:
+    there = installed_with(env)
+    by_import = metadata.packages_distributions()
+    scripts = {m for b in rules_of(env).values() for m in re.findall(r"scripts/(\w+)\.py", b)}
+    assert len(scripts) >= 2, scripts
+    files = [HOME / f"scripts/{name}.py" for name in scripts]
+    # Chosen by name when a job runs.
+    files += (HOME / "vireo/benchmarks").glob("[!_]*.py")
+    files += (HOME / "vireo/toy").glob("*.py")
+    if env == "torch":
+        files += (HOME / "vireo/models").glob("*.py")
+        files += (HOME / "vireo/training/tasks").glob("*.py")
+    for module, file in reachable(files).items():
+        owners = {plain(d) for d in by_import.get(module, [module])}
+        assert owners & there, f"{file.relative_to(HOME)} imports {module}: not in envs/{env}.yaml"
+
+
+def test_pins_are_those_of_requirements() -> None:
+    text = (HOME / "requirements.txt").read_text()
+    # Some packages have a line for each version of Python.
+    locked = set(re.findall(r"^([\w.-]+==[\w.+]+)", text, re.M))
+    for path in (HOME / "envs").glob("*.yaml"):
+        pins = set(re.findall(r"- ([\w.-]+==[\w.+]+)", path.read_text()))
+        assert pins <= locked, f"{path.name}: {pins - locked}"
