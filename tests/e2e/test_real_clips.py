@@ -191,6 +191,7 @@ def test_real_clips_with_full_size_checkpoints_of_both_layouts(tmp_path) -> None
         print(layout, dict(sorted(used.items(), key=lambda pair: -pair[1])))
         assert sum("infer" in name for name in used) == 3
         assert max(used.values()) < MEMORY_MB
+        file.unlink()  # gigabytes that pytest would keep
     same(results["inference"], results["training"])
     rows, whole = results["training"], place.result(TARGET)
     assert rows["status"].tolist() == ["ok"] * 18
