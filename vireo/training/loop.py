@@ -322,6 +322,6 @@ class Run:
             "processes": self.accelerator.num_processes,
             "device": str(self.accelerator.device),
             "seconds": round(self.record.seconds, 1),
+            "labels": getattr(self.task, "labels", None),  # names of a head's rows
             "best": {name: value for name, value in self.best.items() if name != "file"},
         }
-            "labels": getattr(self.task, "labels", None),  # names of a head's rows
