@@ -1,0 +1,79 @@
+"""A watcher through inference and scoring: rows, a sweep read once, results of the four kinds."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from vireo import benchmarks, toy
+from vireo import config as cfg
+from vireo.errors import VireoError
+from vireo.metrics import coco
+from vireo.run import infer, predictions, tables, watch
+from vireo.toy import mmduet as world
+
+ARCH = {
+    "hidden_size": 32, "intermediate_size": 48, "layers": 2, "heads": 4, "kv_heads": 2,
+    "vocab_size": 260, "tokenizer": "bytes", "pool_stride": 4,
+    "vision": {"hidden_size": 16, "intermediate_size": 16, "layers": 1, "heads": 2,
+               "image_size": 48, "patch_size": 6},
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three toy test videos with their annotations."""
+    root = tmp_path_factory.mktemp("world")
+    folder = root / "test"
+    (folder / "videos").mkdir(parents=True)
+    made = {}
+    for number in range(3):
+        name = f"test{number:03d}.mp4"
+        rng = toy.rng(0, "watch", number)
+        made[name] = world._write(folder / "videos" / name, rng, range(5, 8))
+    world._test(folder, made, toy.rng(0, "watch", "texts"))
+    return root
+
+
+@pytest.mark.parametrize("name", ["youcook2", "magqa", "charades", "qvhighlights"])
+def test_rows_and_scores(
+    name: str, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(coco, "missing", lambda: "left out here")
+    config = cfg.load()
+    block: dict[str, Any] = config["benchmarks"][f"toy_{name}"]
+    model = {**config["models"]["toy_mmduet"], "arch": ARCH, "weights": None}
+    config["models"]["toy_mmduet"] = model
+    module = benchmarks.module(name)
+    items = module.items({"data": data}, block)
+    videos = module.videos({"data": data}, items, block)
+    tables.check_items(items, name)
+    tables.write(items, "items.parquet")
+    tables.write(videos, "videos.parquet")
+    out = tmp_path / "rows.parquet"
+    job = infer.Job(
+        config, "toy_mmduet", f"toy_{name}", "val", "1-of-1", Path("items.parquet"),
+        Path("videos.parquet"), None, out, device="cpu", threads=1,
+    )  # fmt: skip
+    assert infer.run(job)["status"] == {"ok": 3}
+    rows = predictions.read([out])
+    value = json.loads(rows["prediction"].iloc[0])
+    assert value["asked"][0]["time"] == 0
+    assert len(rows["scores"].iloc[0]) == 2 * len(rows["frames"].iloc[0])
+    scores = module.score(items, rows, {**block, "model": "toy"})
+    assert scores.metrics[scores.primary].value is not None
+    assert module.export(items, rows, tmp_path, {**block, "model": "toy"})[0].exists()
+    assert infer.run(job)["from_journal"] == 3
+
+
+def test_settings_of_a_protocol() -> None:
+    frames = {"rule": "accumulated", "target": 2.0}
+    made = watch.settings_of({"frames": frames, "prompt": {"watch": {"prob": [0.3, 0.5]}}})
+    assert [one.prob for one in made.values()] == [0.3, 0.5]
+    assert list(made) == ["0.3", "0.5"]
+    with pytest.raises(VireoError, match="fps"):
+        watch.settings_of({"frames": frames, "prompt": {"watch": {"fps": 1}}})
+    with pytest.raises(VireoError, match="heads"):
+        watch.settings_of({"frames": frames, "prompt": {"watch": {"head": 1}}})
