@@ -50,3 +50,15 @@ def test_a_rule_runs_in_its_own_environment(conda: dict[str, str], tmp_path) -> 
     site = env / "lib/python3.11/site-packages"
     assert (site / "av").is_dir()
     assert not (site / "torch").exists(), "the base environment has no torch"
+
+
+def test_an_image_can_be_made_of_the_environments(conda: dict[str, str], tmp_path) -> None:
+    """What a site without conda builds its container from."""
+    command = [sys.executable, "-m", "snakemake", "-s", str(HOME / "Snakefile")]
+    command += ["--directory", str(tmp_path), "--containerize", "dockerfile"]
+    done = subprocess.run(command, env=conda, capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout.startswith("FROM ")
+    for name in ("base", "torch"):
+        assert f"envs/{name}.yaml" in done.stdout
+    assert done.stdout.count("conda env create") == 2
