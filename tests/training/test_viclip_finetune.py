@@ -94,7 +94,7 @@ def test_loss_is_a_function_of_the_step_and_learns(world) -> None:
     assert here[0] == here[1]
     assert here[0] == pytest.approx(np.log(16), abs=0.05)  # the head starts near zero
     groups = optim.optimizer(task.param_groups(model), {"lr": 5e-3})
-    for step in range(12):
+    for _ in range(12):
         value, _ = task.loss(model, batch, Step(0, 5, 0))
         value.backward()
         groups.step()
@@ -138,7 +138,7 @@ def test_rates_fall_layer_by_layer() -> None:
 
 
 def test_wrong_recipes_are_explained(world) -> None:
-    with pytest.raises(VireoError, match="16 classes, arch.num_classes is 4"):
+    with pytest.raises(VireoError, match=r"16 classes, arch.num_classes is 4"):
         viclip_finetune.Task(recipe(arch={**ARCH, "num_classes": 4}), {})
     with pytest.raises(VireoError, match="did you mean 'mixup'"):
         viclip_finetune.Task(recipe(data={"mixupp": 1}), {})
