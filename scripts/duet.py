@@ -1,0 +1,108 @@
+"""Watch a video with MMDuet: python scripts/duet.py --video clip.mp4 --ask "What happens?"
+
+Prints what the model says at the second it says it. A question may name its second: --ask "3.5:And
+now?". The model is a block of config/models.yaml; its weights are what its receipt or recipe left.
+"""
+
+import argparse
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+from vireo import config as cfg
+from vireo.errors import VireoError
+from vireo.run import console
+
+
+def question(text: str) -> dict[str, Any]:
+    """`3.5:And now?` -> a turn at 3.5 seconds; without a number at 0."""
+    before, mark, after = text.partition(":")
+    try:
+        return {"time": float(before), "content": after.strip()} if mark else _at_zero(text)
+    except ValueError:
+        return _at_zero(text)
+
+
+def _at_zero(text: str) -> dict[str, Any]:
+    return {"time": 0.0, "content": text}
+
+
+def arguments() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--video", required=True, type=Path)
+    parser.add_argument("--ask", action="append", default=[], help="a question, or SECOND:question")
+    parser.add_argument("--model", default="toy_mmduet", help="block of config/models.yaml")
+    parser.add_argument("--weights", help="a file; default: where the model's block points")
+    parser.add_argument("--fps", type=float, default=1.0, help="frames a second")
+    parser.add_argument("--max-frames", type=int, default=400)
+    rule = parser.add_mutually_exclusive_group()
+    rule.add_argument("--prob", type=float, help="answer above this score of a frame (0.3)")
+    rule.add_argument("--sum", type=float, help="answer above this running sum of scores")
+    parser.add_argument("--heads", default="informative", help="informative, relevance or both")
+    parser.add_argument("--keep", action="store_true", help="keep earlier answers in the memory")
+    parser.add_argument("--system", help="another system prompt (the toy model: Watch.)")
+    parser.add_argument("--scores", action="store_true", help="also print every frame's scores")
+    parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
+    parser.add_argument("--log")
+    return parser.parse_args()
+
+
+def main() -> int:
+    """Decode, watch frame by frame, print."""
+    args = arguments()
+    console.setup(args.log)
+    from vireo import models
+    from vireo.media.sample import Request, take
+    from vireo.run import device, identity
+    from vireo.run.plan import Plan
+    from vireo.streaming.conversation import SYSTEM_PROMPT, Settings
+
+    config = cfg.load()
+    block = cfg.model(config, args.model)
+    if "Watcher" not in block["fulfils"]:
+        raise VireoError(f"{args.model} cannot watch: it is a {' and '.join(block['fulfils'])}")
+    weights = identity.find_weights(
+        args.weights or Plan(config, cfg.HOME).weights(args.model), block
+    )
+    rule = {"rule": "accumulated", "target": args.fps, "most": args.max_frames, "rounding": "floor"}
+    size = {"library": "cv2", "fit": "letterbox", "size": block["size"]}
+    sample = take(Request(args.video.stem, str(args.video), "file", rule, size))
+    if sample.frames is None:
+        raise VireoError(sample.error or f"cannot read {args.video}")
+    heads = ("informative", "relevance") if args.heads == "both" else (args.heads,)
+    toy = args.model.startswith("toy_")
+    settings = Settings(
+        fps=args.fps,
+        prob=0.3 if args.prob is None and args.sum is None else args.prob,
+        sum=args.sum,
+        heads=tuple(f"{head}_score" for head in heads),
+        remove_assistant_turns=not args.keep,
+        system_prompt="always",
+        system_text=args.system or ("Watch." if toy else SYSTEM_PROMPT),
+    )
+    with device.lease(args.device) as where:
+        dtype = device.dtype(cfg.dtype(config, args.model))
+        model = models.family(block["family"]).load(block, weights, where, dtype)
+        embeds = model.embed_frames(model.transform(sample.frames, {}))
+        session = model.open(settings)
+        for turn in map(question, args.ask):
+            session.ask(turn["content"], turn["time"])
+        for frame in embeds:
+            for event in session.feed(frame[None]):
+                print(f"[{event['time']:7.1f} s] {event['role']}: {event['content']}", flush=True)
+            if args.scores:
+                seen = session.outcome.frames[-1]
+                both = f"{seen['informative_score']:.3f} {seen['relevance_score']:.3f}"
+                print(f"[{seen['time']:7.1f} s] {both}", flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    console.run(main)
