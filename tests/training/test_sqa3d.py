@@ -205,7 +205,7 @@ def test_samples(world: Path, caplog: pytest.LogCaptureFixture) -> None:
         samples = Task(recipe(), {}).dataset("train")
     assert "left out" in caplog.text
     one = samples.sample(0, 3)
-    assert one["frames"].shape == (CLIPS * FRAMES, 64, 64, 3) and one["label"] >= 0
+    assert one["frames"].shape == (CLIPS * FRAMES, 64, 64, 3) and one["labels"][0] >= 0
     np.testing.assert_array_equal(one["frames"], samples.sample(0, 3)["frames"])
     cached = Task(recipe(data={**recipe()["data"], "cache_decoded": True}), {}).dataset("train")
     np.testing.assert_array_equal(one["frames"], cached.sample(0, 3)["frames"])

@@ -25,7 +25,7 @@ BASE: dict[str, Any] = {
     "hidden_size": 768, "layers": 12, "heads": 12, "intermediate_size": 3072,
     "vocab_size": 30522, "positions": 512, "token_types": 2, "rows": 100, "columns": 100,
     "stem": 64, "res2": 256, "width": 64, "blocks": [3, 4, 6, 3], "labels": 1500,
-    "dropout": 0.1, "blind": False,
+    "dropout": 0.1, "init_range": 0.02, "blind": False,
 }  # fmt: skip
 # In the released file, used by no part of this model: the detector's heads beside the backbone, the
 # pre-training heads, and buffers that other versions of the libraries write.
@@ -189,13 +189,14 @@ class ClipBERT(nn.Module):
         return self.transformer(ids, mask, grids.flatten(0, 1)).unflatten(0, (-1, count))
 
     def init_weights(self, generator: torch.Generator | None = None) -> None:
-        """BERT's initialisation (normal 0.02, zero biases) and He's for the convolutions."""
+        """BERT's initialisation (normal, zero biases) and He's for the convolutions."""
+        spread = self.arch["init_range"]
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 fan_out = module.out_channels * module.kernel_size[0] ** 2
                 nn.init.normal_(module.weight, std=(2 / fan_out) ** 0.5, generator=generator)
             elif isinstance(module, nn.Linear | nn.Embedding):
-                nn.init.normal_(module.weight, std=0.02, generator=generator)
+                nn.init.normal_(module.weight, std=spread, generator=generator)
                 if isinstance(module, nn.Linear):
                     nn.init.zeros_(module.bias)
             elif isinstance(module, nn.LayerNorm):

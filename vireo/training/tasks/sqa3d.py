@@ -2,8 +2,9 @@
 
 Recipe: `sources` {questions, videos}; `files` {vocab, answers}, for the fallback start also {grid,
 bert}; `init` the image-text checkpoint; `data`: clips, frames, target, size, tokens, mean, std,
-cache_decoded, val_clips; `model`: freeze, aggregate, two_pass, calibrate; `optim`: lr, cnn_lr,
-weight_decay, clip. Facts and defaults: reference/clipbert_sqa3d.md section 4.
+cache_decoded, val_clips, questions (per scene and sample; 1 in the paper); `model`: freeze,
+aggregate, two_pass, calibrate; `optim`: lr, cnn_lr, weight_decay, clip. Facts and defaults:
+reference/clipbert_sqa3d.md section 4.
 """
 
 import logging
@@ -44,6 +45,7 @@ DATA = {
     "std": [1 / 255] * 3,
     "cache_decoded": False,
     "val_clips": 1,
+    "questions": 1,
 }
 MODEL = {"freeze": ["stem", "res2"], "aggregate": "lse", "two_pass": False, "calibrate": 0}
 NO_DECAY = ("bias", "LayerNorm.bias", "LayerNorm.weight")
@@ -64,6 +66,9 @@ class Samples:
         self.task, self.train = task, split == "train"
         self.table, self.videos = task.tables(split)
         self.deadly: dict[str, str] = {}
+        self.by_scene: dict[str, list[int]] = {}
+        for index, item in enumerate(self.table):
+            self.by_scene.setdefault(item.video, []).append(index)
         self.decoded: dict[str, tuple[np.ndarray, float]] = {}
 
     def __len__(self) -> int:
@@ -74,7 +79,7 @@ class Samples:
         self.deadly[file] = error
 
     def sample(self, epoch: int, index: int) -> dict[str, Any]:
-        """uint8 `frames` [n*T,H,W,3], `text`, `label`, `scene`, and the `failures` met.
+        """uint8 `frames` [n*T,H,W,3], `texts`, `labels`, `scene`, and the `failures` met.
 
         An unreadable video costs another question, drawn from (seed, epoch, index, try).
         """
@@ -89,17 +94,23 @@ class Samples:
                 rng = seeds.numpy_generator(self.task.seed, "again", epoch, index, attempt)
                 now = int(rng.integers(len(self)))
                 continue
-            label = self.task.labels.get(item.answer, -1)
+            asked = [item, *self._others(item.video, epoch, index)]
             return {
                 "frames": frames,
-                "text": item.question,
-                "label": label,
+                "texts": [one.question for one in asked],
+                "labels": [self.task.labels.get(one.answer, -1) for one in asked],
                 "scene": item.video,
                 "failures": failed,
             }
         raise VireoError(
             f"{TRIES} training videos in a row cannot be read; the last: {failed[-1]['error']}"
         )
+
+    def _others(self, scene: str, epoch: int, index: int) -> list[Any]:
+        """Further questions on the same scene, which share its pictures."""
+        rng = seeds.numpy_generator(self.task.seed, "questions", epoch, index)
+        own = self.by_scene[scene]
+        return [self.table[own[k]] for k in rng.integers(len(own), size=self.task.more)]
 
     def _frames(self, scene: str, epoch: int, index: int) -> np.ndarray:
         if scene in self.deadly:
@@ -141,6 +152,7 @@ class Task(Protocol):
         self.data = _settings(recipe, "data", DATA)
         self.options = _settings(recipe, "model", MODEL)
         self.seed = int(recipe.get("seed", 0))
+        self.more = int(self.data["questions"]) - 1
         self.limits = {**DECODE, **(config.get("decode") or {})}
         self.tokenizer = clipbert.Tokenizer(clipbert.beside(recipe, "vocab"))
         names = answers.read(clipbert.beside(recipe, "answers"))
@@ -215,14 +227,15 @@ class Task(Protocol):
         return Samples(self, split)
 
     def collate(self, samples: list[dict[str, Any]]) -> Batch:
-        """Frames [B,n*T,H,W,3] uint8, token ids and mask [B,L], labels [B]."""
-        ids, mask = self.tokenizer([s["text"] for s in samples], self.data["tokens"])
+        """Frames [B,n*T,H,W,3] uint8; ids, mask [B*k,L] and labels [B*k] of k questions each."""
+        texts = [text for s in samples for text in s["texts"]]
+        ids, mask = self.tokenizer(texts, self.data["tokens"])
         longest = int(mask.sum(1).max())
         return {
             "frames": torch.from_numpy(np.stack([s["frames"] for s in samples])),
             "ids": ids[:, :longest].contiguous(),
             "mask": mask[:, :longest].contiguous(),
-            "label": torch.tensor([s["label"] for s in samples]),
+            "label": torch.tensor([label for s in samples for label in s["labels"]]),
             "failures": [failure for s in samples for failure in s["failures"]],
         }
 
@@ -237,8 +250,8 @@ class Task(Protocol):
     def loss(self, model: nn.Module, batch: Batch, step: Step) -> tuple[Tensor, Metrics]:
         """Mean loss of a micro-batch over all clips, and the share of right answers."""
         assert isinstance(model, clipbert.ClipBERT)
-        grids = model.encode(self._clips(batch["frames"]))
-        return self._loss(model(batch["ids"], batch["mask"], grids), batch["label"])
+        logits = self._logits(model, batch, self._clips(batch["frames"]))
+        return self._loss(logits, batch["label"])
 
     def _loss(self, logits: Tensor, label: Tensor) -> tuple[Tensor, Metrics]:
         how = self.options["aggregate"]
@@ -278,7 +291,9 @@ class Task(Protocol):
         return value.detach(), metrics
 
     def _logits(self, model: clipbert.ClipBERT, batch: Batch, clips: Tensor) -> Tensor:
-        return model(batch["ids"], batch["mask"], model.encode(clips))
+        grids = model.encode(clips)
+        each = len(batch["ids"]) // len(grids)
+        return model(batch["ids"], batch["mask"], grids.repeat_interleave(each, 0))
 
     def param_groups(self, model: nn.Module) -> list[dict[str, Any]]:
         """Transformer and CNN, each with and without weight decay; the CNN's own learning rate."""
@@ -305,11 +320,8 @@ class Task(Protocol):
         if not hasattr(self, "val"):
             self.val = self.dataset("val")
         device = model.transformer.bert.pooler.dense.weight.device
-        by_scene: dict[str, list[int]] = {}
-        for index, item in enumerate(self.val.table):
-            by_scene.setdefault(item.video, []).append(index)
         hits, size = [], int(self.recipe["batch_size"])
-        for scene, indices in by_scene.items():
+        for scene, indices in self.val.by_scene.items():
             try:
                 frames = self.val._frames(scene, 0, indices[0])
             except VireoError as error:
