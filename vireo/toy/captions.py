@@ -15,7 +15,6 @@ VERBS: dict[str, tuple[str, ...]] = {
 }
 PLACES = ("on {}", "in front of {}", "over {}")
 LETTERS = "ABCD"
-SAID = (0.85, 0.85, 0.85, 0.5)  # how often colour, shape, motion, texture are said
 
 
 def statement(
@@ -34,18 +33,13 @@ def statement(
     return " ".join(word for word in words if word)
 
 
-def caption(rng: np.random.Generator, colour: str, shape: str, motion: str, texture: str) -> str:
-    """Describe an event as people do: often not everything, and in several wordings.
+def caption(rng: np.random.Generator, colour: str, shape: str, motion: str) -> str:
+    """Describe an event in one of several wordings.
 
     Half of the captions carry a letter like items of a list ("B. a red ball"), drawn at random, so
     that the text tower learns that the letter in front of an option says nothing.
     """
-    said = rng.random(4) < SAID
-    parts = [
-        part if kept or not said.any() else None
-        for part, kept in zip((colour, shape, motion, texture), said, strict=True)
-    ]
-    text = statement(*parts, wording=int(rng.choice(3, p=(0.6, 0.2, 0.2))))
+    text = statement(colour, shape, motion, wording=int(rng.choice(3, p=(0.8, 0.1, 0.1))))
     return f"{rng.choice(list(LETTERS))}. {text}" if rng.random() < 0.5 else text
 
 

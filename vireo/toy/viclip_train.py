@@ -86,6 +86,6 @@ def make(root: Path, seed: int) -> None:
         name = f"clips/{number:04d}.mp4"
         encoding = video.Encoding(fps=fps, gop=int(rng.choice((4, 12, 250))))
         video.write(root / name, scene.frames(picture, np.arange(count) / float(fps)), encoding)
-        text = captions.caption(rng, colour, shape, motion, texture)
+        text = captions.caption(rng, colour, shape, motion)
         entries.append({"video": name, "caption": text})
     write_json(root / "train.json", entries)

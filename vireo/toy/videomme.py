@@ -106,16 +106,26 @@ class Question:
     probe: str | None = None
 
 
-# No question names what another question on the same video asks for.
-def _motion(content: Content, rng: np.random.Generator) -> Question:
-    """Ask what happens: a motion, its reverse, and another pair of opposites of the same kind."""
+def _others(motion: str) -> list[str]:
+    """Find the reverse of a motion and another pair of opposites of its kind."""
     motions = list(scene.MOTIONS)
-    family = motions[:4] if content.motion in motions[:4] else motions[4:]
-    others = [m for m in family if m != content.motion]
+    family = motions[:4] if motion in motions[:4] else motions[4:]
+    return [m for m in family if m != motion]
+
+
+# No question tells the answer of another one on the same video.
+def _motion(content: Content, rng: np.random.Generator) -> Question:
     timed = content.motion in ("left", "right", "appears", "vanishes")
-    kind = "Action Recognition" if family == motions[:4] else "Temporal Perception"
-    said = tuple(content.say("motion", motion=m) for m in (content.motion, *others))
-    return Question(kind, "What happens in the video?", said, "time" if timed else None)
+    moves = content.motion in ("left", "right", "up", "down")
+    said = tuple(
+        content.say("motion", motion=m) for m in (content.motion, *_others(content.motion))
+    )
+    return Question(
+        "Action Recognition" if moves else "Temporal Perception",
+        "What happens in the video?",
+        said,
+        "time" if timed else None,
+    )
 
 
 def _colour(content: Content, rng: np.random.Generator) -> Question:
@@ -131,30 +141,19 @@ def _shape(content: Content, rng: np.random.Generator) -> Question:
     return Question("Object Recognition", "What kind of object can be seen?", said)
 
 
-def _texture(content: Content, rng: np.random.Generator) -> Question:
-    others = [t for t in scene.TEXTURES if t != content.texture]
-    said = tuple(content.say("texture", texture=t) for t in (content.texture, *others))
-    return Question("Spatial Perception", "What is the object in front of?", said)
-
-
 def _summary(content: Content, rng: np.random.Generator) -> Question:
-    """Cross shape and texture with one alternative each: no statement is the others' middle."""
-    shape = str(rng.choice([s for s in scene.SHAPES if s != content.shape]))
-    texture = str(rng.choice([t for t in scene.TEXTURES if t != content.texture]))
+    """Offer every colour and every motion of a kind once: neither tells of the other questions."""
+    colours = [content.colour, *rng.permutation([c for c in scene.COLOURS if c != content.colour])]
+    motions = [content.motion, *rng.permutation(_others(content.motion))]
     said = tuple(
-        content.say("shape", "texture", **changed)
-        for changed in (
-            {},
-            {"shape": shape},
-            {"texture": texture},
-            {"shape": shape, "texture": texture},
-        )
+        content.say("colour", "shape", "motion", colour=colour, motion=motion)
+        for colour, motion in zip(colours, motions, strict=True)
     )
-    return Question("Information Synopsis", "Which words sum up the video?", said)
+    return Question("Information Synopsis", "Which sentence sums up the video?", said)
 
 
 # The third question, in turn; the first two are always motion and colour.
-THIRD = (_shape, _texture, _summary)
+THIRD = (_shape, _summary)
 
 
 def contents(split: str, seed: int) -> list[Content]:
