@@ -69,8 +69,11 @@ class Samples(Protocol):
     def __len__(self) -> int: ...
 
     def sample(self, epoch: int, index: int) -> Any:
-        """Sample `index` as seen in `epoch`; a dict may list unreadable files under `failures`."""
+        """Sample `index` as seen in `epoch`; a batch may list unreadable files under `failures`."""
         ...
+
+    def avoid(self, file: str, error: str) -> None:
+        """Treat a file as unreadable from now on: it killed its reader (`feed.working_on`)."""
 
 
 class Task(Protocol):

@@ -17,6 +17,7 @@ from vireo.media.pool import decode
 from vireo.media.sample import Request, take
 from vireo.run import files
 from vireo.training import seeds
+from vireo.training.feed import working_on
 from vireo.training.lists import Pair, Pairs
 
 log = logging.getLogger("vireo")
@@ -37,11 +38,16 @@ class Clips:
     ) -> None:
         self.corpora, self.rule, self.seed, self.limits = corpora, rule, seed, limits
         self.joint_ids = joint_ids
+        self.deadly: dict[str, str] = {}
         self.starts = np.cumsum([0, *(len(pairs) for pairs, _ in corpora)]).tolist()
         self.cached: dict[str, tuple[np.ndarray | None, str]] = self._decode_all() if cache else {}
 
     def __len__(self) -> int:
         return self.starts[-1]
+
+    def avoid(self, file: str, error: str) -> None:
+        """Count a file as unreadable."""
+        self.deadly[file] = error
 
     def pair(self, index: int) -> tuple[Pair, Path, int]:
         """Pair `index` over all corpora, the path of its video, and its id in the loss."""
@@ -78,8 +84,11 @@ class Clips:
 
     def _frames(self, path: Path, epoch: int, index: int) -> tuple[np.ndarray | None, str]:
         rule = self._rule(epoch, index)
+        if str(path) in self.deadly:
+            return None, self.deadly[str(path)]
         if not self.cached:
-            sample = take(Request(path.name, str(path), rule=rule), self.limits["max_pixels"])
+            with working_on(str(path)):
+                sample = take(Request(path.name, str(path), rule=rule), self.limits["max_pixels"])
             return sample.frames, sample.error or ""
         whole, error = self.cached[str(path)]
         if whole is None:

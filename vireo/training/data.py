@@ -1,23 +1,19 @@
-"""Which samples a process sees in which step, and the loader that brings them.
+"""Which samples a process sees in which step.
 
 The order of an epoch is a function of (seed, epoch). A step takes `batch_size` samples of it,
 cut into micro-batches over processes and accumulation, so the whole batch of a step is the same
 however many processes share it.
 """
 
-import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-import torch
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import Sampler
 
 from vireo.errors import VireoError
-from vireo.training import Samples, Task, seeds
+from vireo.training import seeds
 from vireo.training.schedule import Plan
-
-log = logging.getLogger("vireo")
 
 
 @dataclass(frozen=True)
@@ -48,10 +44,11 @@ def split(recipe: dict[str, Any], world: int, rank: int) -> Split:
 
 
 class Order(Sampler[list[tuple[int, int]]]):
-    """Micro-batches of (epoch, index) for one process, from `start` finished steps to the end."""
+    """Micro-batches of (epoch, index) for one process; `start` of them are done already."""
 
-    def __init__(self, samples: int, plan: Plan, cut: Split, seed: int, start: int) -> None:
-        self.samples, self.plan, self.cut, self.seed, self.start = samples, plan, cut, seed, start
+    def __init__(self, samples: int, plan: Plan, cut: Split, seed: int, steps_done: int) -> None:
+        self.samples, self.plan, self.cut, self.seed = samples, plan, cut, seed
+        self.start = steps_done * cut.accumulate
 
     def permutation(self, epoch: int) -> list[int]:
         """Order in which an epoch goes through the samples."""
@@ -59,46 +56,13 @@ class Order(Sampler[list[tuple[int, int]]]):
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
         now, order = -1, []
-        for step in range(self.start, self.plan.steps):
+        for number in range(self.start, self.plan.steps * self.cut.accumulate):
+            step, part = divmod(number, self.cut.accumulate)
             epoch = self.plan.epoch(step)
             if epoch != now:
                 now, order = epoch, self.permutation(epoch)
-            base = (step % self.plan.steps_per_epoch) * self.cut.batch
-            for part in range(self.cut.accumulate):
-                first = base + self.cut.first(part)
-                yield [(epoch, i) for i in order[first : first + self.cut.micro]]
+            first = (step % self.plan.steps_per_epoch) * self.cut.batch + self.cut.first(part)
+            yield [(epoch, i) for i in order[first : first + self.cut.micro]]
 
     def __len__(self) -> int:
-        return max(0, self.plan.steps - self.start) * self.cut.accumulate
-
-
-class _Keyed(Dataset):  # type: ignore[type-arg]
-    """Map-style view of a task's samples, keyed by (epoch, index)."""
-
-    def __init__(self, samples: Samples) -> None:
-        self.samples = samples
-
-    def __getitem__(self, key: tuple[int, int]) -> Any:
-        return self.samples.sample(*key)
-
-
-def _quiet_worker(_: int) -> None:
-    torch.set_num_threads(1)
-
-
-def loader(task: Task, samples: Samples, order: Order, workers: int, pin: bool) -> DataLoader:  # type: ignore[type-arg]
-    """Loader over all remaining micro-batches; `workers` processes (0: in this one).
-
-    Workers are forked before the model reaches a device and are not started anew per epoch.
-    """
-    extra: dict[str, Any] = {}
-    if workers:
-        extra = {"prefetch_factor": 4, "worker_init_fn": _quiet_worker}
-    return DataLoader(
-        _Keyed(samples),
-        batch_sampler=order,
-        num_workers=workers,
-        collate_fn=task.collate,
-        pin_memory=pin,
-        **extra,
-    )
+        return max(0, self.plan.steps * self.cut.accumulate - self.start)

@@ -36,6 +36,7 @@ from vireo.training import (
     seeds,
 )
 from vireo.training import schedule as schedules
+from vireo.training.feed import Feed
 from vireo.training.record import Record, curve
 
 log = logging.getLogger("vireo")
@@ -160,9 +161,17 @@ class Run:
 
     def _batches(self) -> Iterator[Batch]:
         order = data.Order(len(self.samples), self.plan, self.cut, self.seed, self.step)
-        workers = int(self.recipe.get("workers", 0))
-        pin = self.accelerator.device.type == "cuda"
-        return iter(data.loader(self.task, self.samples, order, workers, pin))
+        return iter(
+            Feed(
+                self.task,
+                self.samples,
+                order,
+                self.state,
+                workers=int(self.recipe.get("workers", 0)),
+                pin=self.accelerator.device.type == "cuda",
+                timeout_s=float((self.config.get("decode") or {}).get("timeout_s", 300)),
+            )
+        )
 
     def loop(self) -> None:
         """Run all steps that are left."""

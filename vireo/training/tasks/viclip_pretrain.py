@@ -2,8 +2,9 @@
 
 Recipe: `sources` roles beginning with `train` (one or more corpora) and optionally `val`;
 `data`: list, videos, frames, scale, flip, mean, std, min_words, cache_decoded, ids;
-`model`: mask_ratio, freeze_text, temp, gather; `optim`: lr, betas, eps, weight_decay, clip;
-`schedule`: warmup_epochs or warmup_steps, floor. Facts and defaults: reference/viclip.md §7.
+`model`: mask_ratio, freeze_text, temp, position_std, gather;
+`optim`: lr, betas, eps, weight_decay, clip; `schedule`: warmup_epochs or warmup_steps, floor.
+Facts and defaults: reference/viclip.md §7.
 """
 
 from functools import lru_cache
@@ -18,7 +19,6 @@ from vireo.errors import VireoError, unknown
 from vireo.fetch import receipt
 from vireo.media.pool import DEFAULTS as DECODE
 from vireo.models import viclip
-from vireo.nn import checkpoint
 from vireo.nn.tokenizer import Tokenizer
 from vireo.training import Batch, Metrics, Step, contrastive, lists, optim, schedule, seeds
 from vireo.training import Task as Protocol
@@ -47,7 +47,13 @@ DATA = {
     "cache_decoded": False,
     "ids": "own",
 }
-MODEL = {"mask_ratio": 0.9, "freeze_text": True, "temp": None, "gather": "reference"}
+MODEL = {
+    "mask_ratio": 0.9,
+    "freeze_text": True,
+    "temp": None,
+    "position_std": None,  # of random position tables; None = the family's own initialisation
+    "gather": "reference",
+}
 
 
 def _settings(recipe: dict[str, Any], section: str, defaults: dict[str, Any]) -> dict[str, Any]:
@@ -66,6 +72,10 @@ class Samples:
 
     def __len__(self) -> int:
         return len(self.clips)
+
+    def avoid(self, file: str, error: str) -> None:
+        """Count a video as unreadable."""
+        self.clips.avoid(file, error)
 
     def sample(self, epoch: int, index: int) -> dict[str, Any]:
         """uint8 `clip` [T,3,H,W], `tokens` [L], `id`, and the `failures` met."""
@@ -109,10 +119,13 @@ class Task(Protocol):
         generator = seeds.torch_generator(self.seed, "init")
         model = viclip.build(self.recipe["arch"], generator)
         if weights := self._init_file():
-            named = viclip.fit(checkpoint.tensors(weights), model)
-            checkpoint.load_into(model, named, weights)
+            viclip.start_from(model, weights)
         if self.options["temp"] is not None:
             nn.init.constant_(model.temp, float(self.options["temp"]))
+        if self.options["position_std"] is not None:
+            tower, std = model.vision_encoder, float(self.options["position_std"])
+            nn.init.normal_(tower.positional_embedding, std=std, generator=generator)
+            nn.init.normal_(tower.temporal_positional_embedding, std=std, generator=generator)
         model.text_encoder.requires_grad_(not self.options["freeze_text"])
         return model
 
