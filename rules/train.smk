@@ -25,6 +25,7 @@ rule train:
         # A run that meets the limit goes on from its last step at the next attempt.
         runtime=24 * 60,
         gpu=plan.resources.gpus,
+        nodes=plan.resources.nodes,
     params:
         key=plan.recipe_key,
     shell:

@@ -1,7 +1,8 @@
 """Train a recipe: weights, metrics and a curve in results/training/RECIPE (rule train).
 
-Goes on from the last checkpoint under cache/training; a finished run is left as it is. On several
-GPUs or nodes start it with `torchrun`, or with --processes on one machine.
+Goes on from the last checkpoint under cache/training, begun on any number of processes; a finished
+run is left as it is. One process per GPU that the recipe's `hardware.gpu` asks for and that is
+there; inside a SLURM job of several machines, that many on each. `torchrun` works too.
 """
 
 import argparse
@@ -24,19 +25,23 @@ def main() -> int:
     parser.add_argument("--device", help="auto, cpu or cuda (default: the configuration's)")
     parser.add_argument("--threads", type=int, default=0, metavar="N", help="CPU threads")
     parser.add_argument(
-        "--processes", type=int, default=1, metavar="N", help="data-parallel processes here"
+        "--processes", type=int, metavar="N", help="data-parallel processes on each machine"
     )
     console.add_common(parser)
     args = parser.parse_args()
-    if args.processes > 1 and "WORLD_SIZE" not in os.environ:
-        launcher = ["-m", "torch.distributed.run", "--standalone"]
-        launcher.append(f"--nproc-per-node={args.processes}")
-        os.execv(sys.executable, [sys.executable, *launcher, *sys.argv])
     console.setup(args.log if os.environ.get("RANK", "0") == "0" else None)
     config = cfg.load(args.config)
     recipe = cfg.recipe(config, args.recipe)
     if args.device:
         config["device"] = args.device
+    if "WORLD_SIZE" not in os.environ:  # not started by torchrun
+        from vireo.run import device
+        from vireo.training import launch
+
+        kind = device.kind(config["device"])
+        count, hosts = launch.processes(args.processes, recipe, kind), launch.machines(os.environ)
+        if count > 1 or len(hosts) > 1:
+            return launch.run(sys.argv, count, hosts, kind)
     from vireo.training.loop import train
 
     train(args.recipe, recipe, config, args.threads)

@@ -34,7 +34,7 @@ def test_shipped_configuration_is_valid_and_defaults_are_filled() -> None:
     ],
 )
 def test_mistakes_are_named_with_the_nearest_known_word(over: dict, message: str) -> None:
-    with pytest.raises(VireoError, match="(?s).*") as caught:
+    with pytest.raises(VireoError) as caught:
         cfg.load(over=over)
     assert message in str(caught.value)
 

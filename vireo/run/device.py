@@ -51,9 +51,7 @@ def kind(wanted: str) -> str:
     if wanted not in ("auto", "cpu", "cuda"):
         raise unknown("device", wanted, ("auto", "cpu", "cuda"))
     if wanted == "cuda" and not torch.cuda.is_available():
-        raise VireoError(
-            "device: cuda, but torch sees no GPU; set device: auto or cpu"
-        )
+        raise VireoError("device: cuda, but torch sees no GPU; set device: auto or cpu")
     return "cuda" if wanted != "cpu" and torch.cuda.is_available() else "cpu"
 
 
@@ -96,6 +94,42 @@ def first_free(
         yield index
     finally:
         os.close(fd)
+
+
+@contextmanager
+def several(
+    count: int, folder: str | Path | None = None, poll_s: float = 0.5
+) -> Iterator[list[str]]:
+    """Lock `count` GPUs of this machine at once and yield their UUIDs; waits until they are free.
+
+    All or none, so that two jobs that want several cannot wait for each other for ever. VireoError
+    when the machine has fewer.
+    """
+    import torch
+
+    names = [
+        str(torch.cuda.get_device_properties(i).uuid) for i in range(torch.cuda.device_count())
+    ]
+    if len(names) < count:
+        raise VireoError(
+            f"{count} processes on GPUs were asked for, but only {len(names)} are seen"
+        )
+    root = _lock_folder(folder)
+    while True:
+        held: list[tuple[str, int]] = []
+        for name in names:
+            if len(held) < count and (fd := _try_lock(root / f"{name}.lock")) is not None:
+                held.append((name, fd))
+        if len(held) == count:
+            break
+        for _, fd in held:
+            os.close(fd)
+        time.sleep(poll_s)
+    try:
+        yield [name if name.startswith("GPU-") else f"GPU-{name}" for name, _ in held]
+    finally:
+        for _, fd in held:
+            os.close(fd)
 
 
 def _lock_folder(folder: str | Path | None) -> Path:

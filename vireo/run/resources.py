@@ -33,8 +33,12 @@ class Resources:
         self.config = config
 
     def gpus(self, wc: Any) -> int:
-        """GPUs of an inference or training job."""
-        return int(self._hardware(wc).get("gpu", 0))
+        """GPUs of an inference or training job, over all of its machines."""
+        return int(self._hardware(wc).get("gpu", 0)) * self.nodes(wc)
+
+    def nodes(self, wc: Any) -> int:
+        """Machines of a training job."""
+        return int(self._hardware(wc).get("nodes", 1))
 
     def train_memory(self, wc: Any, attempt: int) -> int:
         """MB of a training job."""

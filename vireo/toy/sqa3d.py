@@ -199,8 +199,8 @@ def background(rng: np.random.Generator) -> np.ndarray:
     """A grey wall with soft stains, and a floor; uint8 RGB with a margin for the camera's shake."""
     coarse = rng.normal(rng.uniform(120, 190), 14, (6, 8, 1)) + rng.normal(0, 5, (6, 8, 3))
     ground = cv2.resize(coarse, (WIDTH + 16, HEIGHT + 16), interpolation=cv2.INTER_CUBIC)
-    ground[-14:] -= rng.uniform(25, 60)
-    return np.clip(ground, 0, 255).astype(np.uint8)
+    floor = np.where(np.arange(len(ground)) >= len(ground) - 14, rng.uniform(25, 60), 0.0)
+    return np.clip(ground - floor[:, None, None], 0, 255).astype(np.uint8)
 
 
 def draw(

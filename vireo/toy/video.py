@@ -41,6 +41,7 @@ def write(path: Path, frames: Iterable[np.ndarray], encoding: Encoding) -> int:
         # no time of writing and no encoder's signature: the same frames give the same bytes
         out.metadata["creation_time"] = "2000-01-01T00:00:00Z"
         stream = out.add_stream(encoding.codec, rate=encoding.fps, options=encoding.options())
+        assert isinstance(stream, av.VideoStream)
         stream.pix_fmt = "yuv420p"
         stream.codec_context.thread_count = 1
         for count, image in enumerate(frames, start=1):

@@ -198,7 +198,8 @@ def _subtitles(rng: np.random.Generator, seconds: float) -> str:
         ms = round(t * 1000)
         return f"{ms // 3600000:02d}:{ms // 60000 % 60:02d}:{ms // 1000 % 60:02d},{ms % 1000:03d}"
 
-    blocks, start = [], float(rng.uniform(0, 2))
+    blocks: list[str] = []
+    start = float(rng.uniform(0, 2))
     while start + 1 < seconds:
         end = min(start + float(rng.uniform(1.5, 3)), seconds)
         text = REMARKS[int(rng.integers(len(REMARKS)))]
@@ -210,6 +211,7 @@ def _subtitles(rng: np.random.Generator, seconds: float) -> str:
 def _encodings(rng: np.random.Generator, split: str) -> Iterator[tuple[video.Encoding, str]]:
     """Yield an encoding and file ending per video: mostly H.264 in MP4, some of everything else."""
     rates = _deal(rng, RATES[split], PER_SPLIT)
+    kinds: tuple[tuple[str, str, str], ...]
     kinds = (("libx264", "mp4", ".mp4"),) * 18 + (("libx264", "mp4", ".MP4"),)
     kinds += (("libx264", "matroska", ".mkv"),) * 2
     kinds += (("mpeg4", "mp4", ".mp4"),) * 2 + (("libvpx-vp9", "matroska", ".mkv"),)

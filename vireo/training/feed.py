@@ -96,6 +96,7 @@ class Feed:
                 num_workers=self.workers,
                 collate_fn=self.task.collate,
                 pin_memory=self.pin,
+                generator=torch.Generator(),  # the loader's own draw must not move the step's
                 **extra,
             )
         )
