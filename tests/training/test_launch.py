@@ -29,7 +29,7 @@ def test_a_process_per_gpu_that_is_wanted_and_there(monkeypatch):
 def test_commands_for_one_machine_and_for_several(monkeypatch):
     here = launch.command(["train.py", "r"], 2, [], {})
     assert here[:3] == [sys.executable, "-m", "torch.distributed.run"]
-    assert here[3:] == ["--nproc-per-node=2", "--standalone", "train.py", "r"]
+    assert here[3:] == ["--nproc-per-node=2", "--standalone", "--", "train.py", "r"]
     both = launch.command(["train.py", "r"], 4, ["n7", "n9"], {"SLURM_JOB_ID": "123"})
     assert both[:4] == ["srun", "--jobid=123", "--nodes=2", "--ntasks=2"] and "--overlap" in both
     assert "--rdzv-endpoint=n7:20123" in both and "--nnodes=2" in both

@@ -52,6 +52,7 @@ def command(
 ) -> list[str]:
     """What starts `arguments` (a script and its options) `count` times on each of `hosts`."""
     run = [sys.executable, "-m", "torch.distributed.run", f"--nproc-per-node={count}"]
+    arguments = ["--", *arguments]  # else torchrun takes our --log for one of its own options
     if len(hosts) < 2:
         return [*run, "--standalone", *arguments]
     job = environ["SLURM_JOB_ID"]
