@@ -10,6 +10,7 @@ from safetensors.torch import save_file
 
 from vireo.errors import VireoError
 from vireo.models import viclip, viclip_classifier
+from vireo.nn import checkpoint
 from vireo.run.files import write_json
 from vireo.training import Step, loop, optim, schedule, strong
 from vireo.training.tasks import viclip_finetune
@@ -61,7 +62,7 @@ def world(tmp_path, monkeypatch):
 
 def test_a_run_leaves_weights_that_name_their_classes(world) -> None:
     path = loop.train("ft", recipe(), {"device": "cpu"})
-    names = viclip_classifier.labels(path)
+    names = checkpoint.labels(path)
     assert names is not None and len(names) == 16 and names == sorted(names)
     cfg = {"arch": ARCH, "mean": [0.5] * 3, "std": [0.5] * 3, "size": 32}
     assert viclip_classifier.load(cfg, path).labels == names

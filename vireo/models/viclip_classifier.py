@@ -6,13 +6,11 @@ Names: `vision_encoder.*` as in ViCLIP, `head.{weight,bias}`; class names of the
 in the file's metadata (`labels`).
 """
 
-import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from safetensors import safe_open
 from torch import Tensor, nn
 
 from vireo.errors import VireoError, unknown
@@ -132,18 +130,9 @@ def load(
             module = build(cfg["arch"])
         named = viclip.fit(dict(checkpoint.tensors(weights)), module)
         checkpoint.load_into(module, named, weights, dtype, device)
-        names = labels(weights)
+        names = checkpoint.labels(weights)
     size = cfg.get("size") or module.arch["image_size"]
     return Model(module, Transform(cfg["mean"], cfg["std"], size), names)
-
-
-def labels(path: str | Path) -> list[str] | None:
-    """Class names in the metadata of a `.safetensors` file, None when it has none."""
-    if Path(path).suffix != ".safetensors":
-        return None
-    with safe_open(str(path), "pt") as file:
-        text = (file.metadata() or {}).get("labels")
-    return json.loads(text) if text else None
 
 
 def start_from(module: ViCLIPClassifier, path: str | Path, classes: list[str] | None = None) -> str:
@@ -161,7 +150,7 @@ def start_from(module: ViCLIPClassifier, path: str | Path, classes: list[str] | 
         name: named.pop(name) for name in ("head.weight", "head.bias") if name in named
     }
     said = "the head is new"
-    rows = labels(path) if head else None
+    rows = checkpoint.labels(path) if head else None
     if rows and classes:
         place = {name: number for number, name in enumerate(rows)}
         if all(name in place for name in classes):

@@ -6,11 +6,13 @@ descriptions until they are asked for, and then only their own bytes are read, s
 state in a training file costs nothing. Loading is strict: every difference is listed by name.
 """
 
+import json
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import safe_open
 from torch import Tensor, nn
 
 from vireo.errors import VireoError
@@ -115,6 +117,15 @@ def load_into(
             target.copy_(value)
     if on_meta:
         module.load_state_dict(state, strict=True, assign=True)
+
+
+def labels(path: str | Path) -> list[str] | None:
+    """Class names in the metadata of a `.safetensors` file (rule train writes them), else None."""
+    if Path(path).suffix != ".safetensors":
+        return None
+    with safe_open(str(path), "pt") as file:
+        text = (file.metadata() or {}).get("labels")
+    return json.loads(text) if text else None
 
 
 def _listing(what: str, names: Iterable[str]) -> list[str]:
