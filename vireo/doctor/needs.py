@@ -1,0 +1,130 @@
+"""A target -> the runs, training runs and artifacts that it needs, all the way down.
+
+A target is what people type: a result's path, `model/run`, a paper, a recipe or its weights, an
+artifact or its receipt, the report, `demo`. Follows the same blocks as the rules do.
+"""
+
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import SimpleNamespace
+
+from vireo import config as cfg
+from vireo.errors import unknown
+from vireo.run import papers, published
+from vireo.run.plan import Plan
+
+DEMO = ("toy_viclip/toy_videomme",)
+
+
+@dataclass
+class Needs:
+    """Everything behind a target, each once, in the order in which it was met."""
+
+    target: str  # what to give to snakemake
+    runs: list[str] = field(default_factory=list)  # model/run
+    recipes: list[str] = field(default_factory=list)  # to be trained for it
+    artifacts: dict[str, str] = field(default_factory=dict)  # name -> what it is for
+    left_out: dict[str, list[str]] = field(default_factory=dict)  # reason -> rows of a paper
+
+
+def resolve(config: cfg.Config, target: str) -> Needs:
+    """Needs of a target; VireoError with near names when it is nothing of ours."""
+    text = target.removeprefix("./").strip("/")
+    known = {row.paper for row in published.read(cfg.HOME / "config/published.tsv")} - {""}
+    if text in ("all", "results/report.html"):
+        return _of_runs(config, text, list(config["runs"]))
+    if text == "demo":
+        return _of_runs(config, text, list(DEMO))
+    if found := re.fullmatch(r"(?:paper_|results/)?([^/]+?)(?:\.html)?", text):
+        if found[1] in known:
+            return _of_paper(config, found[1])
+        if text in config["recipes"]:
+            return _of_recipe(config, text)
+        if text in config["artifacts"] or text.startswith("toy_"):
+            return Needs(f"data/receipts/{text}.json", artifacts={text: "asked for"})
+    if found := re.fullmatch(r"results/training/([^/]+)(?:/.*)?", text):
+        return _of_recipe(config, found[1])
+    if found := re.fullmatch(r"data/(?:receipts/)?([^/]+?)(?:\.json)?", text):
+        if not found[1].startswith("toy_"):
+            cfg.artifact(config, found[1])
+        return Needs(f"data/receipts/{found[1]}.json", artifacts={found[1]: "asked for"})
+    if found := re.fullmatch(r"(?:results/)?([^/]+)/([^/]+?)(?:\.json|/.*)?", text):
+        return _of_runs(config, f"results/{found[1]}/{found[2]}.json", [f"{found[1]}/{found[2]}"])
+    hint = "(a target is results/MODEL/BENCHMARK.json, a paper, a recipe or an artifact)"
+    names = [*known, *config["recipes"], *config["artifacts"], "all", "demo"]
+    raise unknown("target", text, names, hint)
+
+
+def _of_paper(config: cfg.Config, paper: str) -> Needs:
+    needs = Needs(f"paper_{paper}")
+    for row in papers.rows(config, paper):
+        if row.result:
+            _add_run(config, needs, row.result)
+        else:
+            rows = needs.left_out.setdefault(row.reason, [])
+            rows += [text] if (text := f"{row.model} on {row.benchmark}") not in rows else []
+    return needs
+
+
+def _of_runs(config: cfg.Config, target: str, runs: list[str]) -> Needs:
+    needs = Needs(target)
+    for run in runs:
+        _add_run(config, needs, run)
+    return needs
+
+
+def _of_recipe(config: cfg.Config, recipe: str) -> Needs:
+    cfg.recipe(config, recipe)
+    needs = Needs(f"results/training/{recipe}/weights.safetensors")
+    _add_recipe(config, needs, recipe, even_if_there=True)
+    return needs
+
+
+def _add_run(config: cfg.Config, needs: Needs, run: str) -> None:
+    if run in needs.runs:
+        return
+    model, name = run.split("/")
+    benchmark, _ = Plan(config, cfg.HOME).run(SimpleNamespace(model=model, run=name))
+    needs.runs.append(run)
+    block = cfg.benchmark(config, benchmark)
+    for role, artifact in block["sources"].items():
+        _add_artifact(config, needs, artifact, f"{role} of {benchmark}")
+    own = cfg.model(config, model)
+    weights = own["weights"] or {}
+    if "recipe" in weights:
+        _add_recipe(config, needs, weights["recipe"])
+    elif "artifact" in weights:
+        _add_artifact(config, needs, weights["artifact"], f"weights of {model}")
+    if other := own.get("wiseft"):
+        _add_artifact(config, needs, other["with"], f"weights that {model} is averaged with")
+    for role, entry in (own.get("files") or {}).items():
+        _add_artifact(config, needs, entry["artifact"], f"{role} of {model}")
+
+
+def _add_recipe(config: cfg.Config, needs: Needs, recipe: str, even_if_there: bool = False) -> None:
+    there = Path(f"results/training/{recipe}/weights.safetensors").exists()
+    if recipe in needs.recipes or (there and not even_if_there):
+        return
+    block = cfg.recipe(config, recipe)
+    init = block.get("init") or {}
+    if "recipe" in init:
+        _add_recipe(config, needs, init["recipe"])
+    needs.recipes.append(recipe)
+    for role, artifact in block.get("sources", {}).items():
+        _add_artifact(config, needs, artifact, f"{role} for training {recipe}")
+    for role, entry in (block.get("files") or {}).items():
+        _add_artifact(config, needs, entry["artifact"], f"{role} for training {recipe}")
+    if "artifact" in init:
+        _add_artifact(config, needs, init["artifact"], f"where training {recipe} begins")
+
+
+def _add_artifact(config: cfg.Config, needs: Needs, name: str, why: str) -> None:
+    if name in needs.artifacts:
+        return
+    needs.artifacts[name] = why
+    if name.endswith("_mp4") and (made_for := name.removesuffix("_mp4")) in config["benchmarks"]:
+        # Rule scans makes these videos out of the benchmark's questions and scans.
+        options = cfg.benchmark(config, made_for).get("options") or {}
+        if "scans" in options and "download" not in options:
+            _add_artifact(config, needs, options["scans"], f"scans for the videos of {made_for}")
