@@ -1,12 +1,15 @@
 """Watch a video with MMDuet: python scripts/duet.py --video clip.mp4 --ask "What happens?"
 
 Prints what the model says at the second it says it. A question may name its second: --ask "3.5:And
-now?". The model is a block of config/models.yaml; its weights are what its receipt or recipe left.
+now?". With --serve it opens a page on 127.0.0.1 instead: upload, watch, ask at any time. The model
+is a block of config/models.yaml; its weights are what its receipt or recipe left.
 """
 
 import argparse
 import os
 import sys
+import tempfile
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +39,9 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--video", required=True, type=Path)
+    parser.add_argument("--video", type=Path, help="with --serve: the page's example")
+    parser.add_argument("--serve", action="store_true", help="the live page, on 127.0.0.1")
+    parser.add_argument("--port", type=int, help="of the live page (default: a free one)")
     parser.add_argument("--ask", action="append", default=[], help="a question, or SECOND:question")
     parser.add_argument("--model", default="toy_mmduet", help="block of config/models.yaml")
     parser.add_argument("--weights", help="a file; default: where the model's block points")
@@ -55,11 +60,14 @@ def arguments() -> argparse.Namespace:
 
 
 def main() -> int:
-    """Decode, watch frame by frame, print."""
+    """Load the model; watch one video, or serve the page."""
     args = arguments()
     console.setup(args.log)
+    if args.serve and find_spec("gradio") is None:
+        raise VireoError("the live page needs gradio: pip install 'vireo[live]'")
+    if not args.serve and args.video is None:
+        raise VireoError("give --video FILE, or --serve for the live page")
     from vireo import models
-    from vireo.media.sample import Request, take
     from vireo.run import device, identity
     from vireo.run.plan import Plan
     from vireo.streaming.conversation import SYSTEM_PROMPT, Settings
@@ -71,11 +79,6 @@ def main() -> int:
     weights = identity.find_weights(
         args.weights or Plan(config, cfg.HOME).weights(args.model), block
     )
-    rule = {"rule": "accumulated", "target": args.fps, "most": args.max_frames, "rounding": "floor"}
-    size = {"library": "cv2", "fit": "letterbox", "size": block["size"]}
-    sample = take(Request(args.video.stem, str(args.video), "file", rule, size))
-    if sample.frames is None:
-        raise VireoError(sample.error or f"cannot read {args.video}")
     heads = ("informative", "relevance") if args.heads == "both" else (args.heads,)
     toy = args.model.startswith("toy_")
     settings = Settings(
@@ -90,18 +93,46 @@ def main() -> int:
     with device.lease(args.device) as where:
         dtype = device.dtype(cfg.dtype(config, args.model))
         model = models.family(block["family"]).load(block, weights, where, dtype)
-        embeds = model.embed_frames(model.transform(sample.frames, {}))
-        session = model.open(settings)
-        for turn in map(question, args.ask):
-            session.ask(turn["content"], turn["time"])
-        for frame in embeds:
-            for event in session.feed(frame[None]):
-                print(f"[{event['time']:7.1f} s] {event['role']}: {event['content']}", flush=True)
-            if args.scores:
-                seen = session.outcome.frames[-1]
-                both = f"{seen['informative_score']:.3f} {seen['relevance_score']:.3f}"
-                print(f"[{seen['time']:7.1f} s] {both}", flush=True)
+        (serve if args.serve else watch)(args, model, block, settings, config)
     return 0
+
+
+def watch(args: argparse.Namespace, model: Any, block: Any, settings: Any, config: Any) -> None:
+    """Decode a video, read it frame by frame, print."""
+    from vireo.media.sample import Request, take
+
+    rule = {"rule": "accumulated", "target": args.fps, "most": args.max_frames, "rounding": "floor"}
+    size = {"library": "cv2", "fit": "letterbox", "size": block["size"]}
+    sample = take(Request(args.video.stem, str(args.video), "file", rule, size))
+    if sample.frames is None:
+        raise VireoError(sample.error or f"cannot read {args.video}")
+    embeds = model.embed_frames(model.transform(sample.frames, {}))
+    session = model.open(settings)
+    for turn in map(question, args.ask):
+        session.ask(turn["content"], turn["time"])
+    for frame in embeds:
+        for event in session.feed(frame[None]):
+            print(f"[{event['time']:7.1f} s] {event['role']}: {event['content']}", flush=True)
+        if args.scores:
+            seen = session.outcome.frames[-1]
+            both = f"{seen['informative_score']:.3f} {seen['relevance_score']:.3f}"
+            print(f"[{seen['time']:7.1f} s] {both}", flush=True)
+
+
+def serve(args: argparse.Namespace, model: Any, block: Any, settings: Any, config: Any) -> None:
+    """The live page; without --video its example is a made-up video of events."""
+    from vireo.streaming.live import Limits
+    from vireo.streaming.page import Page
+    from vireo.toy import mmduet as world
+
+    with tempfile.TemporaryDirectory(prefix="vireo-duet-") as folder:
+        example = args.video
+        if example is None:
+            example = Path(folder, "events.mp4")
+            world.example(example)
+        limits = Limits(frames=args.max_frames)
+        page = Page(model, block["size"], settings, example, limits, config["decode"])
+        page.serve(args.port)
 
 
 if __name__ == "__main__":

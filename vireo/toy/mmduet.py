@@ -93,6 +93,11 @@ def make(root: Path, seed: int) -> None:
         (_train if part == "train" else _test)(folder, made, rng)
 
 
+def example(path: Path, seed: int = 0) -> None:
+    """Write one more video of events, of no part."""
+    _write(path, toy.rng(seed, "mmduet", "example"), TEXTURES["test"])
+
+
 def _train(folder: Path, made: dict[str, Any], rng: np.random.Generator) -> None:
     captions, questions, queries = {}, [], []
     for name, (shown, _) in made.items():
