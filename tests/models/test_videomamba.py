@@ -270,6 +270,9 @@ def test_names_of_the_heads_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     listed.write_text('{"x": "1", "y": "1"}')
     with pytest.raises(VireoError, match="not 0 to 1, each once"):
         videomamba.load(CFG, path)
+    listed = tmp_path / "kinetics_class_index.py"
+    listed.write_text('names = {\n "1": "b",\n "0": "massaging person\'s head", "2": "c"\n}')
+    assert videomamba.labels(CFG, None) == ["massaging person's head", "b", "c"]
     listed = tmp_path / "labels.txt"
     listed.write_text("a\nb\n")
     with pytest.raises(VireoError, match="2 class names for a head of 5 rows"):

@@ -7,6 +7,7 @@ computes only that. Precision: parameters stay in float32; bfloat16 and float16 
 the reference, with residual stream, norms and scan in float32.
 """
 
+import ast
 import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -267,7 +268,8 @@ def labels(cfg: dict[str, Any], weights: str | Path | None) -> list[str] | None:
     """Names of the head's rows, None when nothing tells them (and for regression).
 
     From `options.labels` (a list; a number stands for that many numbered classes), the file
-    `files.labels` (one name a line, or JSON {name: row}), or the metadata of weights trained here.
+    `files.labels` (one name a line, or a dictionary of names and rows), or the metadata of weights
+    trained here.
     """
     given = (cfg.get("options") or {}).get("labels")
     if given is not None:
@@ -275,12 +277,19 @@ def labels(cfg: dict[str, Any], weights: str | Path | None) -> list[str] | None:
     path = receipt.named(cfg, "labels")
     if path is None:
         return checkpoint.labels(weights) if weights is not None else None
+    if path.suffix not in (".json", ".py"):
+        return path.read_text(encoding="utf-8").splitlines()
     if path.suffix == ".json":
-        rows = {str(name): int(row) for name, row in read_json(path, "class names").items()}
-        if sorted(rows.values()) != list(range(len(rows))):
-            raise VireoError(f"{path}: its numbers are not 0 to {len(rows) - 1}, each once")
-        return sorted(rows, key=lambda name: rows[name])
-    return path.read_text(encoding="utf-8").splitlines()
+        told = read_json(path, "class names")
+    else:  # the authors' list is a Python file with one dictionary
+        told = ast.literal_eval(path.read_text(encoding="utf-8").partition("=")[2].strip())
+    pairs = [(str(key), str(value)) for key, value in told.items()]
+    if not all(key.isdigit() for key, _ in pairs):
+        pairs = [(value, key) for key, value in pairs]
+    named = {int(number): name for number, name in pairs if number.isdigit()}
+    if sorted(named) != list(range(len(pairs))):
+        raise VireoError(f"{path}: its numbers are not 0 to {len(pairs) - 1}, each once")
+    return [named[row] for row in range(len(pairs))]
 
 
 def read(path: str | Path) -> dict[str, Lazy | Tensor]:
