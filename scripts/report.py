@@ -1,4 +1,7 @@
-"""Results -> one page for people (rule report), or a few lines on the terminal (--summary)."""
+"""Results -> one page for people (rule report), or a few lines on the terminal (--summary).
+
+`report.py diff a.json b.json` says why two results differ.
+"""
 
 import argparse
 import sys
@@ -7,7 +10,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from vireo import config as configuration
-from vireo.report import page
+from vireo.report import diff, page
 from vireo.report.gather import read_result
 from vireo.run import console
 from vireo.run.console import log
@@ -15,7 +18,11 @@ from vireo.run.console import log
 
 def main() -> int:
     """Parse the command line and write the page, or print."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    if sys.argv[1:2] == ["diff"]:
+        return compare(sys.argv[2:])
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("results", nargs="+", metavar="RESULT.json", type=Path)
     parser.add_argument("--out", metavar="FILE", type=Path, help="page to write (HTML)")
     parser.add_argument("--summary", action="store_true", help="print the numbers as text")
@@ -34,6 +41,17 @@ def main() -> int:
     if args.out:
         page.write(args.results, configuration.load(args.config), args.out)
     return check(args.results) if args.check else 0
+
+
+def compare(arguments: list[str]) -> int:
+    """Print what differs between two results."""
+    parser = argparse.ArgumentParser(prog="report.py diff", description=diff.__doc__)
+    parser.add_argument("results", nargs=2, metavar="RESULT.json", type=Path)
+    console.add_common(parser)
+    args = parser.parse_args(arguments)
+    console.setup(args.log)
+    print(diff.text(args.results, configuration.load(args.config)))
+    return 0
 
 
 def check(paths: list[Path]) -> int:
