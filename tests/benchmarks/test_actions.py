@@ -57,7 +57,7 @@ def test_kinetics_training_list(tmp_path) -> None:
     ("form", "name", "text", "message"),
     [
         ("list", "val.csv", "only\n", "line 1: write"),
-        ("list", "val.csv", "a.mp4,1\nx/a.mp4,2\n", "'a' occurs more than once"),
+        ("list", "val.csv", "a.mp4,1\na.mp4,2\n", "'a.mp4' occurs more than once"),
         ("ssv2", "validation.json", "[{}]", "entry 0: needs `id` and `template`"),
         ("sssv2", "validation.json", "[]", "did you mean 'ssv2'"),
         ("list", "other.json", "[]", "no list"),

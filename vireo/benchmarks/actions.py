@@ -1,22 +1,22 @@
-"""Supervised action recognition: Kinetics, Something-Something v2, or lists of `path,label`.
+"""Supervised recognition: Kinetics, Something-Something v2, Breakfast, COIN, LVU, or own lists.
 
 Test views (segments x crops) are merged by the mean of their softmax. `options.format`: `kinetics`
-(official CSV), `ssv2` (official JSON: id, label, template, placeholders) or `list` (`path,label` or
-`path label` rows; numbers become names where a file `labels` is given). Facts: reference/viclip.md
-section 6.
+(official CSV), `ssv2` (official JSON) or one of `_action_lists`. Long videos may be cut into
+windows (`options.windows: {length, stride}`, seconds), each of which is an item. Facts:
+reference/viclip.md section 6, reference/videomamba.md section 3.
 """
 
 import csv
 import json
 from argparse import ArgumentParser, Namespace
 from collections import Counter
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from vireo.benchmarks import _kinetics_items, kinetics
+from vireo.benchmarks import _action_lists, _kinetics_items, kinetics
 from vireo.errors import VireoError, unknown
 from vireo.metrics import topk
 from vireo.metrics import views as merging
@@ -25,12 +25,17 @@ from vireo.run.files import atomic, read_json
 
 NEEDS = "Classifier"
 PREDICTS = "classes"
-FORMATS = ("kinetics", "ssv2", "list")
+FORMATS = ("kinetics", "ssv2", *_action_lists.FORMATS)
+MERGES = ("faithful", "all_windows")
+LAST_FRAME = 1e-3  # seconds, less than one frame
 SUSPICIOUS = 0.3  # top-1 that a renaming of the classes may add before it looks like a mix-up
 
 
 def classes(items: pd.DataFrame) -> list[str]:
-    """The class names in order; numbers by their value."""
+    """The class names in order: as the list numbers them, else sorted."""
+    listed = items["options"].iloc[0] if "options" in items and len(items) else ()
+    if len(listed):
+        return [str(name) for name in listed]
     names = set(items["answer"])
     if all(name.isdigit() for name in names):
         return sorted(names, key=int)
@@ -38,9 +43,10 @@ def classes(items: pd.DataFrame) -> list[str]:
 
 
 def items(sources: dict[str, Path], block: dict[str, Any]) -> pd.DataFrame:
-    """One row per clip; `answer` is the class name. `options.split` is `val` or `train`.
+    """One row per clip or window; `answer` is the class name (of `view` and `like` the target).
 
-    VireoError unless there are `options.classes` classes.
+    Splits are those of the block, or only `options.split`. VireoError unless there are
+    `options.classes` classes and the block's number of rows.
     """
     options = block.get("options") or {}
     form = options.get("format", "kinetics")
@@ -48,121 +54,156 @@ def items(sources: dict[str, Path], block: dict[str, Any]) -> pd.DataFrame:
         raise unknown("format of action labels", form, FORMATS)
     if form == "kinetics":
         return _kinetics_items.items(sources, block)
-    root, split = Path(sources["annotations"]), options.get("split", "val")
-    path = _list_of(root, options.get("list"), form, split)
-    pairs = _ssv2(path) if form == "ssv2" else _rows(path, options.get("separator"))
-    if options.get("labels"):
-        names = (path.parent / options["labels"]).read_text(encoding="utf-8").splitlines()
-        pairs = [(video, _named(label, names, path)) for video, label in pairs]
-    found = {label for _, label in pairs}
+    splits = [options["split"]] if options.get("split") else block.get("splits") or ["val"]
+    root = Path(sources["annotations"])
+    parts = [_split(root, split, options, block) for split in splits]
+    return pd.concat(parts, ignore_index=True)
+
+
+def _split(root: Path, split: str, options: dict[str, Any], block: dict[str, Any]) -> pd.DataFrame:
+    ssv2 = options["format"] == "ssv2"
+    listing = _ssv2(root, split, options) if ssv2 else _action_lists.read(root, split, options)
+    entries, path, names = listing.entries, listing.source, listing.names
     wanted = options.get("classes")
-    if wanted is not None and len(found) != wanted:
-        raise VireoError(f"{path}: {len(found)} classes, {wanted} expected")
-    twice = [video for video, count in Counter(video for video, _ in pairs).items() if count > 1]
+    found = len(names or {entry.label for entry in entries})
+    if wanted is not None and found != wanted:
+        raise VireoError(f"{path}: {found} classes, {wanted} expected")
+    paths = [entry.path for entry in entries]
+    twice = [path for path, count in Counter(paths).items() if count > 1]
     if twice:
         raise VireoError(f"{path}: {twice[0]!r} occurs more than once")
     number = (block.get("rows") or {}).get(split)
-    if number is not None and len(pairs) != number and not block.get("partial"):
-        raise VireoError(f"{path}: {len(pairs)} clips, {number} expected (or `partial: true`)")
-    table = pd.DataFrame(pairs, columns=["id", "answer"])
-    table["video"], table["group"], table["split"] = table["id"], table["id"], split
-    table["start"] = table["end"] = float("nan")
-    table["question"], table["meta"] = "", "{}"
-    table["options"] = [[] for _ in pairs]
-    return table
+    if number is not None and len(entries) != number and not block.get("partial"):
+        raise VireoError(f"{path}: {len(entries)} clips, {number} expected (or `partial: true`)")
+    rows: list[dict[str, Any]] = []
+    for id, entry in zip(_action_lists.identifiers(paths), entries, strict=True):
+        meta = {"path": entry.path} | ({"frames": True} if entry.frames else {})
+        row: dict[str, Any] = {
+            "id": id,
+            "video": id,
+            "group": id,
+            "split": split,
+            "answer": entry.label,
+        }
+        row |= {"start": float("nan"), "end": float("nan"), "question": ""}
+        row |= {"options": names or [], "meta": json.dumps(meta, ensure_ascii=False)}
+        rows += _windows(row, entry, options["windows"], path) if options.get("windows") else [row]
+    return pd.DataFrame(rows)
 
 
-def _list_of(root: Path, name: str | None, form: str, split: str) -> Path:
-    if root.is_file():
-        return root
-    word = {"val": "validation", "train": "train"}[split] if form == "ssv2" else split
-    endings = (".json",) if form == "ssv2" else (".csv", ".txt")
-    patterns = [name] if name else [f"*{word}*{ending}" for ending in endings]
-    for pattern in patterns:
-        found = sorted(root.rglob(pattern), key=lambda path: (len(path.parts), path))
-        if found:
-            return found[0]
-    raise VireoError(f"no list {' or '.join(patterns)} in {root}")
+def _windows(
+    row: dict[str, Any], entry: _action_lists.Entry, wanted: dict[str, float], path: Path
+) -> list[dict[str, Any]]:
+    from vireo.media import views
+
+    if entry.duration is None:
+        raise VireoError(f"{path}: windows of {entry.path!r} need its duration in the list")
+    cut = views.windows(entry.duration, wanted["length"], wanted["stride"])
+    # parity: the frame at a window's end belongs to it
+    return [
+        {**row, "id": f"{row['id']}#{number}", "start": float(start), "end": end + LAST_FRAME}
+        for number, (start, end) in enumerate(cut)
+    ]
 
 
-def _ssv2(path: Path) -> list[tuple[str, str]]:
-    """(video id, class) of the official JSON; the class is the template without brackets."""
+def _ssv2(root: Path, split: str, options: dict[str, Any]) -> _action_lists.Listing:
+    """Video ids and classes of the official JSON; the class is the template without brackets."""
+    word = {"val": "validation"}.get(split, split)
+    names = [options["list"]] if options.get("list") else [f"*{word}*.json"]
+    path = _action_lists.find(root, names, "list")
     entries = read_json(path, "list of Something-Something")
-    pairs = []
+    rows = []
     for number, entry in enumerate(entries if isinstance(entries, list) else [None]):
         try:
             label = entry["template"].replace("[", "").replace("]", "").strip()
-            pairs.append((str(entry["id"]), label))
+            rows.append(_action_lists.Entry(str(entry["id"]), label))
         except (KeyError, TypeError, AttributeError) as error:
             raise VireoError(f"{path}, entry {number}: needs `id` and `template`") from error
-    return pairs
-
-
-def _rows(path: Path, separator: str | None) -> list[tuple[str, str]]:
-    pairs = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
-        if not line.strip():
-            continue
-        mark = separator or ("," if "," in line else " ")
-        video, found, label = line.strip().rpartition(mark)
-        if not found or not video or not label:
-            raise VireoError(f"{path}, line {number}: write `path{mark}label`")
-        pairs.append((PurePosixPath(video.strip()).stem, label.strip()))
-    return pairs
-
-
-def _named(label: str, names: list[str], path: Path) -> str:
-    if not label.isdigit():
-        return label
-    if int(label) >= len(names):
-        raise VireoError(f"{path}: label {label} has no name in a list of {len(names)}")
-    return names[int(label)].strip()
+    return _action_lists.Listing(rows, None, path)
 
 
 def videos(sources: dict[str, Path], items: pd.DataFrame, block: dict[str, Any]) -> pd.DataFrame:
-    """Where each clip lies: Kinetics by id and start, others by name."""
-    if (block.get("options") or {}).get("format", "kinetics") == "kinetics":
+    """Where each clip lies: Kinetics by id and start, SSv2 by id, others by path or name."""
+    form = (block.get("options") or {}).get("format", "kinetics")
+    if form == "kinetics":
         return kinetics.videos(sources, items, block)
+    if form != "ssv2":
+        return _action_lists.videos(Path(sources["videos"]), items)
     from vireo.media import inventory
 
     return inventory.find(list(items["video"]), Path(sources["videos"]))
 
 
-def merged(items: pd.DataFrame, predictions: pd.DataFrame) -> tuple[list[str], np.ndarray]:
-    """Ids with a prediction and their mean probabilities [N,K] over the views."""
-    names = classes(items)
+def gathered(
+    items: pd.DataFrame, predictions: pd.DataFrame, block: dict[str, Any], every: bool = False
+) -> dict[str, list[np.ndarray]]:
+    """Item id -> scores of its views; a video in windows stands under its first item's id.
+
+    Of windows only the first with a prediction counts, unless `every` or `options.merge` is
+    `all_windows`.
+    """
+    options = block.get("options") or {}
+    if options.get("merge", "faithful") not in MERGES:
+        raise unknown("merge of windows", options["merge"], MERGES)
+    # parity: the reference merges windows under one name and keeps the first it meets
+    every = every or options.get("merge") == "all_windows"
     done = predictions.loc[predictions["status"] == "ok"]
     by_id = {id: list(rows) for id, rows in done.groupby("id", sort=False)["scores"]}
-    ids = [id for id in items["id"] if id in by_id]
-    for id in ids:
-        if any(len(view) != len(names) for view in by_id[id]):
+    whole = "video" if options.get("windows") else "id"
+    found: dict[str, list[np.ndarray]] = {}
+    for _, own in items.groupby(whole, sort=False)["id"]:
+        views = [by_id[id] for id in own if id in by_id]
+        if views:
+            found[own.iloc[0]] = [view for part in views[: None if every else 1] for view in part]
+    return found
+
+
+def merged(
+    items: pd.DataFrame, predictions: pd.DataFrame, block: dict[str, Any], every: bool = False
+) -> tuple[list[str], np.ndarray]:
+    """Ids with a prediction and their mean probabilities [N,K] over the views."""
+    names = classes(items)
+    by_id = gathered(items, predictions, block, every)
+    for id, views in by_id.items():
+        if any(len(view) != len(names) for view in views):
             raise VireoError(f"prediction of {id!r} is not of {len(names)} classes: infer again")
-    if not ids:
+    if not by_id:
         return [], np.zeros((0, len(names)), np.float32)
-    return ids, np.stack([merging.merge(by_id[id]) for id in ids])
+    return list(by_id), np.stack([merging.merge(views) for views in by_id.values()])
 
 
 def score(items: pd.DataFrame, predictions: pd.DataFrame, block: dict[str, Any]) -> Scores:
     """Top-1 and top-5 of the merged views."""
     names = classes(items)
-    ids, scores = merged(items, predictions)
+    windows = bool((block.get("options") or {}).get("windows"))
+    ids, scores = merged(items, predictions, block)
     labels = _labels(items, ids, names)
     place = topk.ranks(scores, labels) if ids else np.zeros(0, int)
-    top1, top5 = (pd.Series(100.0 * (place < k), index=ids) for k in (1, 5))
+    # an item without a prediction is a window, not a video: no bounds
+    low, high = (None, None) if windows else (0.0, 100.0)
+    metrics = {
+        f"top{k}": Metric.mean(
+            pd.Series(100.0 * (place < k), index=ids), "%", low, high, f"top-{k}"
+        )
+        for k in (1, 5)
+    }
+    if windows and ids:
+        _, wide = merged(items, predictions, block, every=True)
+        hits = pd.Series(100.0 * topk.hits(wide, labels), index=ids)
+        title = "top-1, mean over all windows"
+        metrics["top1_all_windows"] = Metric.mean(hits, "%", None, None, title)
     notes = []
     if ids:
+        top1 = metrics["top1"].value or 0.0
         other = merging.relabelled(scores.argmax(1), labels, len(names))
         # With few clips per class a renaming always finds something.
-        if len(ids) >= 2 * len(names) and 100 * other - top1.mean() > 100 * SUSPICIOUS:
+        if len(ids) >= 2 * len(names) and 100 * other - top1 > 100 * SUSPICIOUS:
             notes.append(
                 f"class order looks permuted: another numbering of the classes gives top-1 "
                 f"{100 * other:.1f}. Check the labels of the model's head"
             )
     return Scores(
-        metrics={
-            "top1": Metric.mean(top1, "%", 0.0, 100.0, "top-1"),
-            "top5": Metric.mean(top5, "%", 0.0, 100.0, "top-5"),
-        },
+        metrics=metrics,
         primary=block.get("primary") or "top1",
         chance=block.get("chance", 100.0 / len(names)),
         notes=notes,
@@ -180,7 +221,7 @@ def export(
 ) -> list[Path]:
     """Write predictions.csv: id, label and the five best classes."""
     names = classes(items)
-    ids, scores = merged(items, predictions)
+    ids, scores = merged(items, predictions, block)
     order = np.argsort(scores, axis=1, kind="stable")[:, ::-1][:, :5]
     labels = _labels(items, ids, names)
     path = Path(outdir) / "predictions.csv"

@@ -13,6 +13,7 @@ class Metric:
     contributions: Series indexed by item id whose mean is `value`, or None when the metric is no
     mean (mAP, CIDEr); intervals and bounds are made from it. low, high: what an item without a
     prediction could have contributed at worst and at best, in the metric's unit; None = no bounds.
+    lower_is_better: of errors and distances.
     """
 
     value: float | None
@@ -22,6 +23,7 @@ class Metric:
     low: float | None = None
     high: float | None = None
     title: str = ""
+    lower_is_better: bool = False
 
     @classmethod
     def mean(
@@ -31,10 +33,13 @@ class Metric:
         low: float | None = None,
         high: float | None = None,
         title: str = "",
+        lower_is_better: bool = False,
     ) -> "Metric":
         """The metric that is the mean of `contributions` (Series indexed by item id)."""
         value = float(contributions.mean()) if len(contributions) else None
-        return cls(value, len(contributions), unit, contributions, low, high, title)
+        return cls(
+            value, len(contributions), unit, contributions, low, high, title, lower_is_better
+        )
 
 
 @dataclass

@@ -56,6 +56,10 @@ class Classifier:
             ]
         )
 
+    def _said(self, scores: Tensor) -> str:
+        """Number of the best class, or the value itself."""
+        return repr(float(scores[0])) if self.order is None else str(int(scores.argmax()))
+
     def predict(self, clips: Sequence["Clip"]) -> list[list["Row"]]:
         """One forward pass per view for all clips."""
         stacked = torch.stack([clip.tensor for clip in clips if clip.tensor is not None])
@@ -70,7 +74,7 @@ class Classifier:
                 {"id": item.id, "view": view, "prediction": best, "scores": scores}
                 for item in clip.items
                 for view, (best, scores) in enumerate(
-                    (str(int(one.argmax())), one.numpy()) for one in logits[:, number]
+                    (self._said(one), one.numpy()) for one in logits[:, number]
                 )
             ]
             for number, clip in enumerate(clips)

@@ -121,6 +121,7 @@ def _metric(
         "title": metric.title,
         "value": metric.value,
         "unit": metric.unit,
+        "lower_is_better": metric.lower_is_better,
         "n": metric.n,
         "ci95": interval.pair(),
         "ci95_reason": interval.reason,
@@ -217,18 +218,24 @@ def _control(run: Run, other: Run) -> dict[str, Any]:
     groups = run.items.set_index("id")["group"]
     interval = stats.Interval(None, None, "this metric is not a mean over items")
     drop_interval = interval
+
+    def pick(a: Any, b: Any) -> tuple[Any, Any]:
+        """A loss counts as positive, whichever direction is better."""
+        return (b, a) if main.lower_is_better else (a, b)
+
     if metric.contributions is not None and main.contributions is not None:
         interval = stats.clustered_mean(metric.contributions, groups, metric.low, metric.high)
-        drop_interval = stats.paired_difference(main.contributions, metric.contributions, groups)
-    chance, pair = run.scores.chance, interval.pair()
-    inside = pair[0] <= chance <= pair[1] if pair and chance is not None else None
+        both = pick(main.contributions, metric.contributions)
+        drop_interval = stats.paired_difference(*both, groups)
+    chance, span = run.scores.chance, interval.pair()
+    inside = span[0] <= chance <= span[1] if span and chance is not None else None
     return {
         "metric": name,
         "value": metric.value,
         "n": metric.n,
-        "ci95": pair,
+        "ci95": span,
         "contains_chance": inside,
-        "drop": _minus(main.value, metric.value),
+        "drop": _minus(*pick(main.value, metric.value)),
         "drop_ci95": drop_interval.pair(),
         "coverage": _by_status(item_status(other.items, other.predictions)),
         "probes": _probes(run.scores, other.scores),
