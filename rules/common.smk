@@ -25,6 +25,9 @@ except VireoError as error:
 ON_CLUSTER = workflow.remote_exec or workflow.resource_settings.nodes is not None
 plan = Plan(config, workflow.basedir, cluster=ON_CLUSTER)
 
+# Names of the corpora whose clips rule clips makes; what lies in the user's own folder is fetched.
+CUT = plan.cut_corpora()
+
 # Jobs run the launcher's Python unless a conda, module or container environment brings its own;
 # PYTHONPATH makes `import vireo` work from any working directory.
 LAUNCHER = shlex.quote(str(Path(sys.executable).parent))

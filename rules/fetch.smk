@@ -9,7 +9,7 @@ rule fetch:
     benchmark:
         "logs/fetch/{artifact}.tsv"
     wildcard_constraints:
-        artifact=r"(?!toy_)(?!.*_mp4\.json)[^/]+",
+        artifact=rf"(?!toy_)(?!.*_mp4\.json)(?!({CUT})_clips\.json)[^/]+",
     conda:
         "../envs/base.yaml"
     resources:

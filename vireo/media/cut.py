@@ -31,7 +31,7 @@ COLUMNS = {
 }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Row:
     """One clip: source video (file stem), seconds, caption."""
 

@@ -7,6 +7,7 @@ raise VireoError with near names.
 
 import errno
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -167,6 +168,17 @@ class Plan:
     def _stored(self, model: str, benchmark: str) -> bool:
         frames = cfg.protocol(self.config, model, benchmark).get("frames", {})
         return bool(frames.get("store"))
+
+    def cut_corpora(self) -> str:
+        """Regular expression of the X whose X_clips is cut out of X_videos by X_list."""
+        known, own = self.config["artifacts"], self.config["paths"]
+        names = (name.removesuffix("_clips") for name in known if name.endswith("_clips"))
+        found = [
+            re.escape(name)
+            for name in names
+            if f"{name}_list" in known and f"{name}_videos" in known and f"{name}_clips" not in own
+        ]
+        return "|".join(found) or "(?!)"
 
     # command-line arguments
 
