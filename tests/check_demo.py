@@ -16,6 +16,10 @@ def problems(result: dict, page: str) -> list[str]:
         found.append(f"shuffled videos reach {controls['shuffled_videos']}, above 35")
     if controls["untrained"] > 40:
         found.append(f"an untrained model reaches {controls['untrained']}, above 40")
+    for name, label in (("reversed_time", "time"), ("swapped_channels", "colour")):
+        probes = {probe["label"]: probe for probe in result["controls"][name]["probes"]}
+        if probes[label]["drop"] < 20:
+            found.append(f"{name} costs the {label} questions {probes[label]['drop']}, under 20")
     bad = {entry["group"] for entry in result["failed"] if entry["status"] == "undecodable"}
     if len(bad) != 2:
         found.append(f"{len(bad)} undecodable videos instead of 2")
