@@ -18,7 +18,7 @@ rule score:
     benchmark:
         "logs/score/{model}/{run}.tsv"
     conda:
-        "../envs/base.yaml"
+        "../envs/caption.yaml"
     resources:
         mem_mb=lambda wildcards, attempt: 4000 * attempt,
         runtime=60,

