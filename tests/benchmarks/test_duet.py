@@ -1,6 +1,7 @@
 """MMDuet's benchmarks: original files of both formats in, items, rows and official files out."""
 
 import json
+import math
 from argparse import ArgumentParser
 from pathlib import Path
 from typing import Any
@@ -141,3 +142,40 @@ def test_threshold_of_a_sweep_is_picked(tmp_path: Path) -> None:
     items = module.items({"annotations": GOLDEN}, block)
     with pytest.raises(VireoError, match="threshold"):
         module.score(items, rows_of("magqa", items, 2.0), block)
+
+
+def test_controls_of_the_toy_world(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Perfect scores stand far above the same scores shuffled; perfect captions have a ceiling."""
+    monkeypatch.setattr(coco, "missing", lambda: "left out here")
+    entries, spans = [], [[2.0, 7.0], [9.0, 14.0], [14.0, 20.0], [23.0, 28.0]]
+    for number in range(6):
+        answers = [{"content": f"thing {k}", "time": span} for k, span in enumerate(spans)]
+        turn = {"role": "user", "content": "x", "time": 0}
+        more = {"answer": answers, "timestamps": [spans[number % 4]]}
+        entries.append({"question_id": number, "video": f"{number}.mp4", "conversation": [turn]})
+        entries[-1] |= more
+    items = _duet.item_rows(entries, "test", Path("x"), ["answer", "timestamps"])
+    rows = []
+    for entry in entries:
+        ((start, end),) = entry["timestamps"]
+        scores = [0.9 if start <= t <= end else 0.1 for t in range(30)]
+        told = [
+            {
+                "role": "assistant",
+                "content": a["content"],
+                "time": float(math.ceil(s + 0.6 * (e - s))),
+            }
+            for a in entry["answer"]
+            for s, e in [a["time"]]
+        ]
+        value = {"fps": 1.0, "asked": [], "answers": {"0.5": told}}
+        row = {"id": str(entry["question_id"]), "status": "ok", "prediction": json.dumps(value)}
+        rows.append({**row, "scores": np.array([scores, scores], np.float32).ravel()})
+    block: dict = {"splits": ["test"], "options": {"window": 0, "shuffles": 10}}
+    block["protocol"] = {"frames": {"target": 1.0}}
+    found = benchmarks.module("charades").score(items, pd.DataFrame(rows), block).metrics
+    assert found["R@0.5"].value == 100 and found["R@0.5_shuffled"].value < 20
+    block["options"] = {"answer_at": [0.6, 0.6]}
+    found = benchmarks.module("youcook2").score(items, pd.DataFrame(rows), block).metrics
+    assert 0 < found["F1_ceiling"].value < 60
+    assert found["F1"].value == pytest.approx(found["F1_ceiling"].value)

@@ -9,7 +9,7 @@ of three decimals in both.
 import json
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -178,6 +178,16 @@ def _times(fps: float, count: int) -> Iterator[float]:
     for _ in range(count):
         yield now
         now += 1 / fps
+
+
+def shuffled(predicted: dict[str, Watched], times: int) -> Iterator[dict[str, Watched]]:
+    """The control of per-frame scores: relevance in another order within each video."""
+    for number in range(times):
+        result = {}
+        for id, one in predicted.items():
+            rng = np.random.default_rng([number, *id.encode()])
+            result[id] = replace(one, relevance=rng.permutation(one.relevance).tolist())
+        yield result
 
 
 def export(

@@ -47,12 +47,16 @@ def overlaps(
 
 
 def score(items: pd.DataFrame, predictions: pd.DataFrame, block: dict[str, Any]) -> Scores:
-    """R@1 at IoU 0.3, 0.5 and 0.7 and mIoU in percent, over the questions with a prediction."""
+    """R@1 at IoU 0.3, 0.5 and 0.7 and mIoU in percent, over the questions with a prediction.
+
+    `options.shuffles: n` adds R@0.5 of scores shuffled within each video, mean of n orders.
+    """
     options = block.get("options") or {}
     window = int(options.get("window", WINDOW))
     threshold = float(options.get("level", THRESHOLD))
     gold = {row.id: json.loads(row.meta)["timestamps"] for row in tables.rows(items)}
-    found = overlaps(gold, _duet.from_rows(items, predictions, block), window)
+    predicted = _duet.from_rows(items, predictions, block)
+    found = overlaps(gold, predicted, window)
     at = level(threshold)
     ious = pd.Series({id: values[at] for id, values in found.items()}, dtype=float)
     metrics = {
@@ -60,6 +64,12 @@ def score(items: pd.DataFrame, predictions: pd.DataFrame, block: dict[str, Any])
         for least in grounding.LEVELS
     }
     metrics["mIoU"] = Metric.mean(100.0 * ious, "%", 0.0, 100.0, "mean IoU")
+    if times := int(options.get("shuffles", 0)):
+        spoilt = [overlaps(gold, one, window) for one in _duet.shuffled(predicted, times)]
+        hits = {id: 100 * np.mean([each[id][at] >= 0.5 for each in spoilt]) for id in found}
+        title = "R@1 at IoU 0.5, scores shuffled within each video"
+        parts = pd.Series(hits, dtype=float)
+        metrics["R@0.5_shuffled"] = Metric.mean(parts, "%", 0.0, 100.0, title)
     rows = []
     for k, value in enumerate(grounding.THRESHOLDS):
         values = [v[k] for v in found.values()]

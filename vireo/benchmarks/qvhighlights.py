@@ -47,9 +47,14 @@ def clips(predicted: dict[str, Watched], window: int) -> dict[str, np.ndarray]:
 
 
 def score(items: pd.DataFrame, predictions: pd.DataFrame, block: dict[str, Any]) -> Scores:
-    """mAP and HIT@1 in percent at each level of saliency, over queries with a prediction."""
-    window = int((block.get("options") or {}).get("window", WINDOW))
-    scores = clips(_duet.from_rows(items, predictions, block), window)
+    """mAP and HIT@1 in percent at each level of saliency, over queries with a prediction.
+
+    `options.shuffles: n` adds HIT@1 of scores shuffled within each video, mean of n orders.
+    """
+    options = block.get("options") or {}
+    window = int(options.get("window", WINDOW))
+    predicted = _duet.from_rows(items, predictions, block)
+    scores = clips(predicted, window)
     gold = {row.id: json.loads(row.meta)["release"] for row in tables.rows(items)}
     metrics = {}
     for name, least in highlight.LEVELS.items():
@@ -61,6 +66,17 @@ def score(items: pd.DataFrame, predictions: pd.DataFrame, block: dict[str, Any])
         short = "" if name == "VeryGood" else f"_{name}"
         metrics[f"mAP{short}"] = Metric.mean(aps, "%", 0.0, 100.0, f"mAP ({name})")
         metrics[f"HIT@1{short}"] = Metric.mean(hits, "%", 0.0, 100.0, f"HIT@1 ({name})")
+    if times := int(options.get("shuffles", 0)):
+        least = highlight.LEVELS["VeryGood"]
+        spoilt = [clips(one, window) for one in _duet.shuffled(predicted, times)]
+        mean = {
+            id: 100 * np.mean([highlight.per_query(gold[id], s[id], least)[1] for s in spoilt])
+            for id in gold
+            if id in scores
+        }
+        title = "HIT@1 (VeryGood), scores shuffled within each video"
+        parts = pd.Series(mean, dtype=float)
+        metrics["HIT@1_shuffled"] = Metric.mean(parts, "%", 0.0, 100.0, title)
     return Scores(
         metrics=metrics,
         primary=block.get("primary") or "mAP",

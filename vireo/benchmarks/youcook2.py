@@ -6,10 +6,13 @@ video and mixes SODA_c's columns beyond ten captions; the defaults reproduce it,
 """
 
 import json
+import math
 from argparse import ArgumentParser, Namespace
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from vireo.benchmarks import _duet
@@ -20,6 +23,7 @@ from vireo.metrics.scores import Metric, Scores
 from vireo.run import tables
 
 NEEDS = "Watcher"
+CEILING_DRAWS = 5
 SWITCHES = ("keep_first", "numeric_order", "count_missing")
 
 __all__ = ["NEEDS", "PREDICTS", "export", "prompts", "videos"]
@@ -43,7 +47,10 @@ def measured(
 
 
 def score(items: pd.DataFrame, predictions: pd.DataFrame, block: dict[str, Any]) -> Scores:
-    """SODA_c, CIDEr, METEOR (through Java) and F1, x 100, means over videos."""
+    """SODA_c, CIDEr, METEOR (through Java) and F1, x 100, means over videos.
+
+    `options.answer_at: [a, b]` adds the F1 of a perfect model that answers there in each span.
+    """
     given = block.get("options") or {}
     options = dense.Options(**{key: bool(given.get(key, False)) for key in SWITCHES})
     gold = {r.id: dense.gold(json.loads(r.meta)["answer"], r.id) for r in tables.rows(items)}
@@ -59,6 +66,9 @@ def score(items: pd.DataFrame, predictions: pd.DataFrame, block: dict[str, Any])
         parts = pd.Series({id: 100 * row.get(key, 0.0) for id, row in each.items()}, dtype=float)
         top = None if key == "CIDER" else 100.0
         metrics[name] = Metric.mean(parts, "", 0.0, top, name)
+    if at := given.get("answer_at"):
+        fps = float(block["protocol"]["frames"]["target"])
+        metrics["F1_ceiling"] = ceiling(items, at, fps, options)
     captions = [row["n_preds"] for row in each.values()]
     metrics["captions"] = Metric(
         sum(captions) / len(captions) if captions else None, len(captions), title="captions a video"
@@ -72,6 +82,28 @@ def score(items: pd.DataFrame, predictions: pd.DataFrame, block: dict[str, Any])
         chance=block.get("chance"),
         notes=notes,
     )
+
+
+def ceiling(items: pd.DataFrame, at: Sequence[float], fps: float, options: dense.Options) -> Metric:
+    """F1 of the gold captions, each told at the first frame after `at` (shares of its span)."""
+    parts = {}
+    for row in tables.rows(items):
+        answers = json.loads(row.meta)["answer"]
+        rng = np.random.default_rng([*row.id.encode()])
+        values = []
+        for _ in range(CEILING_DRAWS):
+            turns = []
+            for answer in answers:
+                start, end = answer["time"]
+                time = start + rng.uniform(at[0], at[1]) * (end - start)
+                told = math.ceil(time * fps) / fps
+                turns.append({"role": "assistant", "content": answer["content"], "time": told})
+            segments = dense.built(turns, options.keep_first)
+            true = dense.gold(answers, row.id)
+            values.append(dense.localisation(dense.overlap(segments, true))["F1_Score"])
+        parts[row.id] = 100 * float(np.mean(values))
+    title = f"F1 of the gold captions told at {at[0]:.0%} to {at[1]:.0%} of their spans"
+    return Metric.mean(pd.Series(parts, dtype=float), "", title=title)
 
 
 def printed(totals: dict[str, float | None]) -> str:

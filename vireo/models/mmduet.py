@@ -40,6 +40,7 @@ FULL: dict[str, Any] = {
 }  # fmt: skip
 # Ids that the released files must have; the toy tokenizer has its own.
 RELEASED_IDS = {"start": 151644, "end": 151645, "pad": 151643}
+TOKENIZERS = {"bytes": Text.of_bytes, "words": Text.of_words}
 HEAD_NAMES = {"response_head": "informative_head", "related_head": "relevance_head"}
 _HEADS = ("informative_head.weight", "relevance_head.weight")
 _ATTENTION = "vireo_streaming"
@@ -491,8 +492,8 @@ def check_base(folder: Path, arch: dict[str, Any]) -> None:
 
 
 def _tokenizer(arch: dict[str, Any], folders: list[Path]) -> Text:
-    if arch["tokenizer"] == "bytes":
-        return Text.of_bytes()
+    if arch["tokenizer"] in TOKENIZERS:
+        return TOKENIZERS[arch["tokenizer"]]()
     for folder in folders:
         if (folder / "tokenizer.json").exists() or (folder / "vocab.json").exists():
             text = Text.read(folder)

@@ -5,6 +5,7 @@ prompt is a constant of the released checkpoint: it was trained with exactly thi
 """
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,15 @@ SYSTEM_PROMPT = (
     "interleaved with the list of video frames received by the assistant."
 )
 START, END, PAD, IMAGE = "<|im_start|>", "<|im_end|>", "<|endoftext|>", "<image>"
+# Whole words of the small tokenizer: those of the toy world and of instructions.
+WORDS = (
+    "about all any appear appears are as at ball bar be belongs blue can clip comment describe "
+    "does find following for frames going goes green happen happens here in informed into is it "
+    "keep mark me moment moments narrate new of on out part play plays please point pole put red "
+    "report ring say section see seen show shown shows step that the thing this time to up video "
+    "watch what when where which while words yellow you"
+).split()
+ROLES = ("system", "user", "assistant", "stream")
 HEADS = ("informative_score", "relevance_score")
 
 
@@ -68,8 +78,8 @@ class Text:
         return cls(slow.backend_tokenizer)
 
     @classmethod
-    def of_bytes(cls) -> "Text":
-        """One token per byte, for models of toy size: ids 0..255, then the special tokens."""
+    def of_bytes(cls, words: Sequence[str] = ()) -> "Text":
+        """One token per byte, for models of toy size: ids 0..255, the special tokens, `words`."""
         from tokenizers import decoders, models, pre_tokenizers
 
         symbols = sorted(pre_tokenizers.ByteLevel.alphabet())
@@ -78,7 +88,13 @@ class Text:
         tokenizer.decoder = decoders.ByteLevel()
         special = [AddedToken(t, special=True, normalized=False) for t in (PAD, START, END, IMAGE)]
         tokenizer.add_special_tokens(special)
+        tokenizer.add_tokens([AddedToken(word, normalized=False) for word in words])
         return cls(tokenizer)
+
+    @classmethod
+    def of_words(cls) -> "Text":
+        """`of_bytes` with a token for each role and, behind a space, each of `WORDS`."""
+        return cls.of_bytes([*ROLES, *(f" {word}" for word in WORDS)])
 
     def ids(self, text: str) -> list[int]:
         """Token ids of a rendered text."""

@@ -253,7 +253,8 @@ class Task(Protocol):
 
 @lru_cache(maxsize=4)
 def _text(kind: str, folder: str) -> Text:
-    return Text.of_bytes() if kind == "bytes" else Text.read(folder)
+    made = mmduet.TOKENIZERS.get(kind)
+    return made() if made else Text.read(folder)
 
 
 def adapted(model: mmduet.MMDuet, kind: dict[str, Any] | None, tower: bool = False) -> nn.Module:
