@@ -43,7 +43,7 @@ shell.prefix(
     )
     # Threads that spin while they wait cost more than half of the speed when cores are shared
     # (toy training with 2 threads beside another process: 0.4 steps/s, waiting quietly 1.05).
-    + 'export OMP_WAIT_POLICY="${OMP_WAIT_POLICY:-PASSIVE}"; '
+    + 'export OMP_WAIT_POLICY="${{OMP_WAIT_POLICY:-PASSIVE}}"; '
     # What a scheduler gave to a job is the job's alone: no lock is taken on it.
     + ("export VIREO_TRUST_DEVICES=1; " if workflow.remote_exec else "")
 )
