@@ -249,13 +249,18 @@ def resolve_run(config: Config, run: str) -> tuple[str, list[str]]:
 
 def protocol(config: Config, model_name: str, benchmark_name: str) -> Config:
     """How this model meets this benchmark: the benchmark's protocol, overridden by the model's,
-    with the model's mean, std and size."""
+    with the model's mean, std and size. The frames of a view are as many as the model wants, the
+    choices of frames as many as `views.segments`, where `frames` does not say."""
     block, bench = model(config, model_name), benchmark(config, benchmark_name)
     own = block.get("protocols", {}).get(benchmark_name, {})
     result = merge(bench.get("protocol", {}), own)
     for key in ("mean", "std", "size"):
         if key in block:
             result[key] = block[key]
+    frames, views = result.get("frames") or {}, result.get("views") or {}
+    if str(frames.get("rule")).endswith("_views"):
+        told = {"n": (block.get("arch") or {}).get("num_frames"), "segments": views.get("segments")}
+        result["frames"] = {**{k: v for k, v in told.items() if v is not None}, **frames}
     resize = result.get("resize")
     if resize is not None and "size" not in resize and "size" in block:
         result["resize"] = {**resize, "size": block["size"]}
