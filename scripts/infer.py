@@ -1,6 +1,13 @@
 """Predictions of one model on one shard of a benchmark's split (rule infer).
 
 Resumes from the journals under cache/predictions: only what is not final is computed.
+
+On a video of your own, or a folder of them:
+  infer.py viclip --video my.mp4 --texts "a dog runs" "a man cooks"
+  infer.py viclip_ft_k400 --video my.mp4
+  infer.py clipbert --video room.mp4 --ask "What is on my left?"
+One sample of a benchmark on a page, with frames, input, prompt, scores and answer:
+  infer.py viclip videomme --only 001-1 --show page.html
 """
 
 import argparse
@@ -17,7 +24,47 @@ from vireo.run.files import write_json
 
 
 def main() -> int:
-    """Parse the command line and run the shard."""
+    """Run a shard, or look at single videos or samples."""
+    if {"--video", "--show"} & {argument.partition("=")[0] for argument in sys.argv}:
+        return look()
+    return shard()
+
+
+def look() -> int:
+    """Videos of the user's own, or one sample of a benchmark."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("model", help="name in config/models.yaml")
+    parser.add_argument("benchmark", nargs="?", help="whose frames and views to use")
+    parser.add_argument("--video", type=Path, metavar="FILE", help="a video, or a folder of them")
+    parser.add_argument("--texts", nargs="+", default=[], metavar="TEXT", help="to be ranked")
+    parser.add_argument("--ask", action="append", default=[], metavar="QUESTION")
+    parser.add_argument("--only", metavar="ID", help="item of the benchmark to show")
+    parser.add_argument("--show", type=Path, metavar="FILE", help="page to write (HTML)")
+    parser.add_argument("--weights", metavar="FILE", help="default: where the block points")
+    parser.add_argument("--device", help="auto, cpu or cuda (default: the configuration's)")
+    console.add_common(parser)
+    args = parser.parse_args()
+    console.setup(args.log)
+    config = cfg.load(args.config)
+    if args.show:
+        if not (args.only and args.benchmark) or args.video:
+            parser.error("--show needs a benchmark and --only ID")
+        from vireo.report import show
+
+        what = show.Asked(args.model, args.benchmark, args.only, args.weights, args.device)
+        show.write(config, what, args.show)
+        return 0
+    from vireo.run import own
+
+    paths = own.videos(args.video)
+    with own.loaded(config, args.model, args.benchmark, args.weights, args.device) as held:
+        return own.say(config, held, paths, args.texts, args.ask)
+
+
+def shard() -> int:
+    """Parse the rule's command line and run the shard."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -375,7 +375,7 @@ def test_missing_and_undecodable_videos_of_the_split_count_together(world):
 def test_the_journal_is_looked_at_again_once_the_device_is_ours(world, monkeypatch):
     world.infer("1-of-2")
     # Nothing was there when we came; a second copy of the job has finished since.
-    monkeypatch.setattr(infer, "known", lambda journal, work: ([], list(work)))
+    monkeypatch.setattr(infer, "known", lambda journal, work, views: ([], list(work)))
     world.setup = lambda model: pytest.fail("computed twice")
     assert set(world.infer("1-of-2")["status"]) == {"ok"}
     assert world.info["from_journal"] == 12 and world.info["computed_videos"] == 0
@@ -443,7 +443,7 @@ def test_mistakes_are_told(world):
     with pytest.raises(VireoError, match="does not exist"):
         world.infer(shard="4-of-3")
     world.config["benchmarks"]["b"]["needs"] = "Classifier"
-    with pytest.raises(VireoError, match="no engine for Classifier"):
+    with pytest.raises(VireoError, match="model .m. is no Classifier"):
         world.infer()
     world.config["benchmarks"]["b"]["needs"] = "DualEncoder"
     world.load = lambda *a: object()

@@ -117,7 +117,7 @@ def add_frames(examples: list[Example], shown: Shown, config: cfg.Config) -> Non
             example.no_frames = f"no frames: {getattr(sample, 'error', None) or 'video not found'}"
             continue
         for number, time, picture in zip(sample.indices, sample.times, sample.frames, strict=True):
-            example.frames.append(_thumbnail(picture, f"frame {number}, {_clock(time)}"))
+            example.frames.append(thumbnail(picture, f"frame {number}, {_clock(time)}"))
 
 
 def _spans(shown: Shown, examples: list[Example]) -> dict[str, tuple[float | None, float | None]]:
@@ -184,7 +184,8 @@ def _clock(seconds: float) -> str:
     return f"{int(seconds) // 60}:{seconds % 60:04.1f}"
 
 
-def _thumbnail(picture: Any, what: str) -> Frame:
+def thumbnail(picture: Any, what: str) -> Frame:
+    """A small JPEG of an RGB picture, uint8 [H,W,3]."""
     from PIL import Image
 
     image = Image.fromarray(picture)

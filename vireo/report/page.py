@@ -100,8 +100,8 @@ def _section(place: int, shown: Shown, config: cfg.Config) -> dict[str, Any]:
         "failed": _by_video(result["failed"]),
         "recipe": shown.recipe,
         "curves": _curves(shown, mark),
-        "protocol": _flat(result["protocol"]),
-        "provenance": _flat(result["provenance"]),
+        "protocol": flat(result["protocol"]),
+        "provenance": flat(result["provenance"]),
     }
 
 
@@ -186,12 +186,12 @@ def _curves(shown: Shown, mark: str) -> list[dict[str, Any]]:
     return made
 
 
-def _flat(value: Any, name: str = "") -> list[tuple[str, str]]:
+def flat(value: Any, name: str = "") -> list[tuple[str, str]]:
     """Nested mappings as (dotted name, text) pairs; empty ones are left out."""
     if isinstance(value, dict):
         pairs: list[tuple[str, str]] = []
         for key, part in value.items():
-            pairs += _flat(part, f"{name}.{key}" if name else str(key))
+            pairs += flat(part, f"{name}.{key}" if name else str(key))
         return pairs
     if value in (None, "", [], {}):
         return []

@@ -51,15 +51,8 @@ def compute(
         info["computed_videos"] = len(due)
         if not due:
             return rows
-        device.set_precision(job.config["tf32"])
-        dtype = device.dtype(cfg.dtype(job.config, job.model))
-        family = models.family(block["family"])
-        given = {**block, "tf32": job.config["tf32"]}
-        given["wiseft"] = None if weights is None else identity.wiseft(block)
         context = (protocol.get("prompt") or {}).get("context_length")
-        if context:  # a benchmark of long texts; the model fits its positions
-            given["arch"] = {**block["arch"], "context_length": context}
-        model = family.load(given, weights, where, dtype)
+        model = load_model(job.config, job.model, weights, where, protocol)
         engine = engines.make(model, module, protocol, job.model, bench["needs"])
         engine.prepare(
             pd.DataFrame([item for work in due for item in work.items]),
@@ -90,13 +83,28 @@ def compute(
     return rows
 
 
+def load_model(
+    config: cfg.Config, name: str, weights: Path | None, where: Any, protocol: dict[str, Any]
+) -> Any:
+    """The model of a block on a device, in its number format, for this protocol."""
+    block = cfg.model(config, name)
+    device.set_precision(config["tf32"])
+    given = {**block, "tf32": config["tf32"]}
+    given["wiseft"] = None if weights is None else identity.wiseft(block)
+    context = (protocol.get("prompt") or {}).get("context_length")
+    if context:  # a benchmark of long texts; the model fits its positions
+        given["arch"] = {**block["arch"], "context_length": context}
+    dtype = device.dtype(cfg.dtype(config, name))
+    return models.family(block["family"]).load(given, weights, where, dtype)
+
+
 def _clips(
     job: "Job", due: list[Work], engine: Engine, protocol: dict[str, Any], threads: int
 ) -> Iterator[Clip]:
     """Decode, spoil if this is a control, and transform; runs in the prefetching thread."""
     settings = dict(job.config["decode"])
     settings["workers"] = threads if settings.get("workers") is None else settings["workers"]
-    for work, sample in _decoded(due, protocol, settings):
+    for work, sample in decoded(due, protocol, settings):
         clip = Clip(work.items, sample.status, sample.error, sample.seconds, list(sample.flags))
         if sample.status == "ok":
             try:
@@ -109,7 +117,7 @@ def _clips(
         yield clip
 
 
-def _decoded(
+def decoded(
     due: Sequence[Work], protocol: dict[str, Any], settings: dict[str, Any]
 ) -> Iterator[tuple[Work, Any]]:
     """Each work with its decoded sample, in the order of completion."""
