@@ -22,6 +22,7 @@ from vireo.training.lists import Pair, Pairs
 
 log = logging.getLogger("vireo")
 TRIES = 20
+Part = tuple[str, float | None, float | None]  # path, start, end
 
 
 class Clips:
@@ -40,7 +41,9 @@ class Clips:
         self.joint_ids = joint_ids
         self.deadly: dict[str, str] = {}
         self.starts = np.cumsum([0, *(len(pairs) for pairs, _ in corpora)]).tolist()
-        self.cached: dict[str, tuple[np.ndarray | None, str]] = self._decode_all() if cache else {}
+        self.cached: dict[Part, tuple[np.ndarray | None, str]] = {}
+        if cache:
+            self.cached = self._decode_all()
 
     def __len__(self) -> int:
         return self.starts[-1]
@@ -67,7 +70,7 @@ class Clips:
         now = index
         for attempt in range(1, TRIES + 1):
             pair, path, number = self.pair(now)
-            frames, error = self._frames(path, epoch, now)
+            frames, error = self._frames(pair, path, epoch, now)
             if frames is not None:
                 return frames, pair, number, failed
             failed.append({"video": pair.video, "error": error})
@@ -82,27 +85,36 @@ class Clips:
             return self.rule
         return {**self.rule, "seed": self.seed, "epoch": epoch, "index": index}
 
-    def _frames(self, path: Path, epoch: int, index: int) -> tuple[np.ndarray | None, str]:
+    def _frames(
+        self, pair: Pair, path: Path, epoch: int, index: int
+    ) -> tuple[np.ndarray | None, str]:
         rule = self._rule(epoch, index)
         if str(path) in self.deadly:
             return None, self.deadly[str(path)]
         if not self.cached:
+            request = Request(path.name, str(path), pair.kind, rule, start=pair.start, end=pair.end)
             with working_on(str(path)):
-                sample = take(Request(path.name, str(path), rule=rule), self.limits["max_pixels"])
+                sample = take(request, self.limits["max_pixels"])
             return sample.frames, sample.error or ""
-        whole, error = self.cached[str(path)]
+        whole, error = self.cached[_part(pair, path)]
         if whole is None:
             return None, error
         return whole[sampling.pick(rule, len(whole), 1.0).indices], ""
 
-    def _decode_all(self) -> dict[str, tuple[np.ndarray | None, str]]:
-        """Decode every video whole; for small sets."""
+    def _decode_all(self) -> dict[Part, tuple[np.ndarray | None, str]]:
+        """Decode every video, or part of one, whole; for small sets."""
         began = time.monotonic()
-        paths = sorted({str(self.pair(i)[1]) for i in range(len(self))})
-        kept: dict[str, tuple[np.ndarray | None, str]] = {}
-        requests = (Request(path, path, rule={"rule": "every"}) for path in paths)
+        asked = {}
+        for index in range(len(self)):
+            pair, path, _ = self.pair(index)
+            asked[_part(pair, path)] = pair.kind
+        kept: dict[Part, tuple[np.ndarray | None, str]] = {}
+        requests = (Request(p, p, kind, start=a, end=b) for (p, a, b), kind in asked.items())
         for sample in decode(requests, self.limits):
-            kept[sample.video] = sample.frames, sample.error or ""
+            request = sample.request
+            assert request is not None
+            key = request.video, request.start, request.end
+            kept[key] = sample.frames, sample.error or ""
         size = sum(frames.nbytes for frames, _ in kept.values() if frames is not None)
         log.info(
             "%d training videos decoded in %.1f s, %.0f MB in memory",
@@ -111,3 +123,7 @@ class Clips:
             size / 1e6,
         )
         return kept
+
+
+def _part(pair: Pair, path: Path) -> Part:
+    return str(path), pair.start, pair.end

@@ -22,11 +22,17 @@ SUBSAMPLE_SEED = 42
 
 @dataclass(frozen=True)
 class Pair:
-    """A video, its cleaned caption, and its number in its own list."""
+    """A video, its cleaned caption, and its number in its own list.
+
+    `start`, `end`: seconds of a part, None = the whole; `kind`: "file", or "jpegs" for a folder.
+    """
 
     video: str
     caption: str
     number: int
+    start: float | None = None
+    end: float | None = None
+    kind: str = "file"
 
 
 class Pairs(Protocol):

@@ -208,7 +208,7 @@ class Run:
     ) -> tuple[dict[str, Any], bool, bool]:
         """Do an optimiser step; returns its row and, agreed by all, whether to stop, to save."""
         accelerator, step, epoch = self.accelerator, self.step, self.plan.epoch(self.step)
-        lr = self.recipe["optim"]["lr"] * self.plan.factor(step)
+        lr = self.recipe["optim"]["lr"] * self.task.lr_factor * self.plan.factor(step)
         optim.set_lr(self.optim, lr)
         torch.manual_seed(seeds.number(self.seed, "global", step, accelerator.process_index))
         sums: dict[str, Tensor] = {}

@@ -6,9 +6,7 @@ fine-tuned file. Classes are the sorted names of the training list and go into t
 Facts: reference/viclip.md section 6.
 """
 
-import os
-from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -17,22 +15,15 @@ from torch.nn import functional as F
 from vireo.benchmarks import actions
 from vireo.errors import VireoError, unknown
 from vireo.fetch import receipt
-from vireo.media.pool import DEFAULTS as DECODE
 from vireo.models import viclip_classifier
 from vireo.run.console import log
-from vireo.training import Batch, Metrics, Step, seeds, strong
+from vireo.training import Batch, Metrics, Step, labelled, seeds, strong
 from vireo.training import Task as Protocol
 from vireo.training.augment import augment
 from vireo.training.clips import Clips
-from vireo.training.lists import Pair
 
 DATA = {
-    "format": "kinetics",
-    "list": None,
-    "val_list": None,
-    "labels": None,
-    "separator": None,
-    "classes": None,
+    **labelled.LISTS,
     "frames": {"rule": "sparse_random", "n": 8},
     "val_frames": {"rule": "sparse_views", "n": 8, "segments": 1},
     "repeats": 2,
@@ -45,8 +36,10 @@ DATA = {
     "smoothing": 0.1,
     "mean": [0.485, 0.456, 0.406],
     "std": [0.229, 0.224, 0.225],
+    "resize": "bicubic",
     "cache_decoded": False,
     "validate": True,
+    "keep": "best",
 }
 MODEL = {"layer_decay": 1.0}
 NO_DECAY = ("class_embedding", "positional_embedding", "temporal_positional_embedding")
@@ -77,77 +70,62 @@ class Samples:
             rng = seeds.numpy_generator(task.seed, "augment", draw, index)
             if data["rand_augment"]:
                 frames = strong.rand_augment(frames, data["rand_augment"], data["mean"], rng)
-            clip = augment(frames, rng, task.size, data["scale"], data["flip"])
+            clip = augment(frames, rng, task.size, data["scale"], data["flip"], data["resize"])
         else:
             clip = task.validation_clip(frames)
-        return {"clip": clip, "label": task.number[pair.caption], "failures": failed}
+        return {"clip": clip, "label": task.target(pair.caption), "failures": failed}
 
 
 class Task(Protocol):
     """Clips against class names."""
 
+    family = "viclip_classifier"
+    data_defaults: ClassVar[dict[str, Any]] = DATA
+    model_defaults: ClassVar[dict[str, Any]] = MODEL
+
     def __init__(self, recipe: dict[str, Any], config: dict[str, Any]) -> None:
-        if recipe["family"] != "viclip_classifier":
+        if recipe["family"] != self.family:
             raise VireoError(
-                f"viclip_finetune trains family viclip_classifier, not {recipe['family']}"
+                f"{recipe['task']} trains family {self.family}, not {recipe['family']}"
             )
         self.recipe, self.config = recipe, config
-        self.data = _settings(recipe, "data", DATA)
-        self.options = _settings(recipe, "model", MODEL)
+        self.data = labelled.settings(recipe, "data", self.data_defaults)
+        self.options = labelled.settings(recipe, "model", self.model_defaults)
         self.seed = int(recipe.get("seed", 0))
         self.size = int(recipe["arch"]["image_size"])
-        self.best = ("top1", "max") if self.data["validate"] else None
-        self.train_items = self._items("train")
-        self.labels = actions.classes(self.train_items)
-        self.number = {name: number for number, name in enumerate(self.labels)}
-        if len(self.labels) != recipe["arch"]["num_classes"]:
+        if self.data["keep"] not in ("best", "last"):
+            raise unknown("weights to keep", self.data["keep"], ("best", "last"))
+        if self.data["validate"] and self.data["keep"] == "best":
+            self.best = self.measure
+        self.train_items = labelled.items(recipe, self.data, "train")
+        self.labels: list[str] | None = self._classes()
+
+    measure = ("top1", "max")  # which validation number is better how
+
+    def _classes(self) -> list[str] | None:
+        """Class names in the order of the head's rows."""
+        names = actions.classes(self.train_items)
+        self.number = {name: number for number, name in enumerate(names)}
+        if len(names) != self.recipe["arch"]["num_classes"]:
             raise VireoError(
-                f"the training list has {len(self.labels)} classes, arch.num_classes is "
-                f"{recipe['arch']['num_classes']}"
+                f"the training list has {len(names)} classes, arch.num_classes is "
+                f"{self.recipe['arch']['num_classes']}"
             )
+        return names
+
+    def target(self, answer: str) -> int | float:
+        """What the model is to say for the answer of a list."""
+        return self.number[answer]
 
     # data
 
-    def _sources(self, split: str) -> dict[str, Path]:
-        sources = self.recipe.get("sources") or {}
-        roles = {}
-        for role in ("annotations", "videos"):
-            name = sources.get(f"val_{role}") if split == "val" else None
-            name = name or sources.get(role)
-            if name is None:
-                raise VireoError(f"a viclip_finetune recipe needs `sources: {{{role}: ARTIFACT}}`")
-            roles[role] = Path(receipt.read(_receipt(name))["root"])
-        return roles
-
-    def _block(self, split: str) -> dict[str, Any]:
-        options = {key: self.data[key] for key in ("format", "labels", "separator", "classes")}
-        options["list"] = self.data["val_list" if split == "val" else "list"]
-        return {"options": {**options, "split": split}, "partial": True}
-
-    def _items(self, split: str) -> Any:
-        return actions.items(self._sources(split), self._block(split))
-
     def dataset(self, split: str) -> Samples:
         """The clips of a split that are there."""
-        sources, block = self._sources(split), self._block(split)
-        items = self.train_items if split == "train" else self._items(split)
-        found = actions.videos(sources, items, block).set_index("video")
-        here = found.index[found["status"] == "found"]
-        pairs: list[Pair] = []
-        root = sources["videos"]
-        for video, label in zip(items["video"], items["answer"], strict=True):
-            if video in here and label in self.number:
-                path = os.path.relpath(str(found.at[video, "path"]), root.absolute())
-                pairs.append(Pair(path, label, len(pairs)))
-        log.info("%s: %d of %d clips found", split, len(pairs), len(items))
-        clips = Clips(
-            [(pairs, root)],
-            self.data["frames" if split == "train" else "val_frames"],
-            self.seed,
-            {**DECODE, **(self.config.get("decode") or {})},
-            cache=self.data["cache_decoded"],
-        )
-        return Samples(self, clips, split == "train")
+        train = split == "train"
+        table = self.train_items if train else labelled.items(self.recipe, self.data, split)
+        known = set(self.number) if self.labels is not None else None
+        clips = labelled.clips(self.recipe, self.config, self.data, split, table, known)
+        return Samples(self, clips, train)
 
     def validation_clip(self, frames: Any) -> Tensor:
         """Short side to the size, middle crop: uint8 [T,3,size,size]."""
@@ -177,23 +155,15 @@ class Task(Protocol):
         """The tower with given weights and a new head, or one that fits by its class names."""
         generator = seeds.torch_generator(self.seed, "init")
         model = viclip_classifier.build(self.recipe["arch"], generator)
-        if weights := self._init_file():
+        if weights := labelled.init_file(self.recipe):
             log.info(viclip_classifier.start_from(model, weights, self.labels))
         return model
-
-    def _init_file(self) -> Path | None:
-        init = self.recipe.get("init") or {}
-        if "recipe" in init:
-            return Path("results/training") / init["recipe"] / "weights.safetensors"
-        if "artifact" in init:
-            return receipt.only_file(_receipt(init["artifact"]), init.get("file"))
-        return None
 
     def fingerprint(self) -> dict[str, Any]:
         """The training list and the weights the run starts from."""
         pairs = zip(self.train_items["id"], self.train_items["answer"], strict=True)
         outside: dict[str, Any] = {"list": seeds.number(*sorted(f"{i}\t{a}" for i, a in pairs))}
-        weights = self._init_file()
+        weights = labelled.init_file(self.recipe)
         return outside | ({"init": receipt.hash_of(weights)} if weights else {})
 
     # training
@@ -205,7 +175,7 @@ class Task(Protocol):
             rng = seeds.numpy_generator(self.seed, "erase", step.step, step.first, place)
             strong.erase(clip, float(self.data["erase"]), rng)
         seed = seeds.number(self.seed, "mix", step.step, step.first) % 2**32
-        clips, soft = strong.mix(clips, batch["label"], len(self.labels), seed, self.data)
+        clips, soft = strong.mix(clips, batch["label"], len(self.number), seed, self.data)
         logits = model(clips).float()
         value = -(soft * F.log_softmax(logits, dim=-1)).sum(-1).mean()
         return value, {"acc": (logits.argmax(1) == soft.argmax(1)).float().mean()}
@@ -230,17 +200,24 @@ class Task(Protocol):
         """Top-1 in percent of the middle view of the validation list."""
         if not self.data["validate"]:
             return {}
+        said, wanted = self.predictions(model)
+        return {"top1": 100.0 * (said.argmax(1) == wanted).float().mean().item()}
+
+    def predictions(self, model: nn.Module) -> tuple[Tensor, Tensor]:
+        """Outputs [N,K] and targets [N] of the validation list, on the CPU."""
         if not hasattr(self, "_val"):
             self._val = self.dataset("val")
+        if not len(self._val):
+            raise VireoError("no video of the validation list is there (data: {validate: false})")
         device = next(model.parameters()).device
         size = int(self.recipe.get("micro_batch") or self.recipe["batch_size"])
-        right = []
+        said, wanted = [], []
         for first in range(0, len(self._val), size):
             places = range(first, min(first + size, len(self._val)))
             batch = self.collate([self._val.sample(0, index) for index in places])
-            logits = model(self._normalised(batch["clip"].to(device)))
-            right += (logits.argmax(1).cpu() == batch["label"]).tolist()
-        return {"top1": 100.0 * sum(right) / max(len(right), 1)}
+            said.append(model(self._normalised(batch["clip"].to(device))).float().cpu())
+            wanted.append(batch["label"])
+        return torch.cat(said), torch.cat(wanted)
 
 
 def layer_of(name: str, layers: int) -> int:
@@ -249,15 +226,3 @@ def layer_of(name: str, layers: int) -> int:
         return int(name.split(".resblocks.")[1].split(".")[0]) + 1
     first = ("conv1.", "ln_pre.", *NO_DECAY)
     return 0 if name.removeprefix("vision_encoder.").startswith(first) else layers + 1
-
-
-def _settings(recipe: dict[str, Any], section: str, defaults: dict[str, Any]) -> dict[str, Any]:
-    given = recipe.get(section) or {}
-    for key in given:
-        if key not in defaults:
-            raise unknown(f"key of a viclip_finetune recipe's {section}", key, defaults)
-    return {**defaults, **given}
-
-
-def _receipt(artifact: str) -> Path:
-    return Path("data/receipts") / f"{artifact}.json"

@@ -1,0 +1,117 @@
+"""Clips of labelled lists as training data: what the benchmark module `actions` reads, as `Clips`.
+
+Used by every task that trains on Kinetics, SSv2, Breakfast, COIN, LVU or lists like theirs; long
+videos may be cut into windows, each of which is a sample.
+"""
+
+import math
+import os
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from vireo.benchmarks import actions
+from vireo.errors import VireoError, unknown
+from vireo.fetch import receipt
+from vireo.media.pool import DEFAULTS as DECODE
+from vireo.run.console import log
+from vireo.training.clips import Clips
+from vireo.training.lists import Pair
+
+# How the lists are read (options of the benchmark module), and one list or both.
+LISTS = {
+    "format": "kinetics",
+    "list": None,
+    "val_list": None,
+    "labels": None,
+    "separator": None,
+    "columns": None,
+    "classes": None,
+    "names": None,
+    "task": None,
+    "windows": None,
+}
+
+
+def settings(recipe: dict[str, Any], section: str, defaults: dict[str, Any]) -> dict[str, Any]:
+    """A section of a recipe with defaults; VireoError names keys that the task does not know."""
+    given = recipe.get(section) or {}
+    for key in given:
+        if key not in defaults:
+            raise unknown(f"key of a {recipe['task']} recipe's {section}", key, defaults)
+    return {**defaults, **given}
+
+
+def receipt_of(artifact: str) -> Path:
+    """Where rule fetch or toy says what it got."""
+    return Path("data/receipts") / f"{artifact}.json"
+
+
+def init_file(recipe: dict[str, Any]) -> Path | None:
+    """The weights that a recipe's `init` names."""
+    init = recipe.get("init") or {}
+    if "recipe" in init:
+        return Path("results/training") / init["recipe"] / "weights.safetensors"
+    if "artifact" in init:
+        return receipt.only_file(receipt_of(init["artifact"]), init.get("file"))
+    return None
+
+
+def sources(recipe: dict[str, Any], split: str) -> dict[str, Path]:
+    """Folders of annotations and videos; `val_annotations` and `val_videos` where they differ."""
+    named = recipe.get("sources") or {}
+    roles = {}
+    for role in ("annotations", "videos"):
+        name = named.get(f"val_{role}") if split == "val" else None
+        name = name or named.get(role)
+        if name is None:
+            raise VireoError(f"a {recipe['task']} recipe needs `sources: {{{role}: ARTIFACT}}`")
+        roles[role] = Path(receipt.read(receipt_of(name))["root"])
+    return roles
+
+
+def block(data: dict[str, Any], split: str) -> dict[str, Any]:
+    """What the benchmark module is asked for."""
+    options = {key: data[key] for key in LISTS if key not in ("list", "val_list")}
+    options["list"] = data["val_list" if split == "val" else "list"]
+    return {"options": {**options, "split": split}, "partial": True}
+
+
+def items(recipe: dict[str, Any], data: dict[str, Any], split: str) -> pd.DataFrame:
+    """Rows of a split as `actions.items` gives them."""
+    return actions.items(sources(recipe, split), block(data, split))
+
+
+def clips(
+    recipe: dict[str, Any],
+    config: dict[str, Any],
+    data: dict[str, Any],
+    split: str,
+    table: pd.DataFrame,
+    known: set[str] | None = None,
+) -> Clips:
+    """Clips of the rows whose video is there and whose answer is `known`; captions are answers."""
+    folders = sources(recipe, split)
+    found = actions.videos(folders, table, block(data, split)).set_index("video")
+    root = folders["videos"]
+    pairs: list[Pair] = []
+    for row in table.itertuples():
+        video, answer = str(row.video), str(row.answer)
+        if video not in found.index or found.at[video, "status"] != "found":
+            continue
+        if known is not None and answer not in known:
+            continue
+        path = os.path.relpath(str(found.at[video, "path"]), root.absolute())
+        part = [float(str(value)) for value in (row.start, row.end)]
+        start, end = (None if math.isnan(second) else second for second in part)
+        kind = str(found.at[video, "kind"])
+        pairs.append(Pair(path, answer, len(pairs), start, end, kind))
+    log.info("%s: %d of %d clips found", split, len(pairs), len(table))
+    return Clips(
+        [(pairs, root)],
+        data["frames" if split == "train" else "val_frames"],
+        int(recipe.get("seed", 0)),
+        {**DECODE, **(config.get("decode") or {})},
+        cache=data["cache_decoded"],
+    )
