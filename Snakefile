@@ -19,6 +19,7 @@ include: "rules/train.smk"
 include: "rules/infer.smk"
 include: "rules/score.smk"
 include: "rules/report.smk"
+include: "rules/paper.smk"
 
 
 # Downloads run where the command was given: compute nodes often have no network.
@@ -27,8 +28,6 @@ localrules:
     demo,
     demo_all,
     fetch,
-    paper_viclip,
-    paper_mmduet,
 
 
 rule all:
@@ -53,16 +52,20 @@ rule demo_all:
         "results/toy_viclip_ft/toy_kinetics_ft.json",
 
 
-# Every row of the paper's tables; models of our recipes only with `--config train=True`.
-rule paper_viclip:
-    input:
-        plan.paper_results("viclip"),
-    message:
-        plan.paper_listing("viclip")
+# `paper_viclip` and its like. Models of our recipes are trained only with `--config train=True`.
+for name in plan.papers():
+
+    rule:
+        name:
+            f"paper_{name}"
+        input:
+            f"results/{name}.html",
+        localrule: True
+        message:
+            plan.paper_listing(name)
 
 
-rule paper_mmduet:
+rule papers:
     input:
-        plan.paper_results("mmduet"),
-    message:
-        plan.paper_listing("mmduet")
+        expand("results/{paper}.html", paper=plan.papers()),
+    localrule: True

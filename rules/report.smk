@@ -5,12 +5,13 @@ rule report:
     input:
         plan.wanted_results(),
     output:
-        report(
+        html=report(
             "results/report.html",
             category="Report",
             labels={"file": "all results on one page"},
             caption="../report/report.rst",
         ),
+        table="results/summary.tsv",
     log:
         "logs/report.log",
     benchmark:
@@ -24,4 +25,4 @@ rule report:
         others=plan.other_results,
     shell:
         'python "$VIREO_HOME/scripts/report.py" {input:q} {params.others:q}'
-        " --out {output:q} --log {log:q}"
+        " --out {output.html:q} --table {output.table:q} --log {log:q}"

@@ -1,11 +1,15 @@
-"""Write the files that follow from others: envs/*.yaml, config/README.md, docs/parity.md.
+"""Write the files that follow from others: envs/*.yaml, config/README.md, docs/parity.md and
+docs/workflow.md.
 
 `python scripts/generate.py` writes them; with --check it only says which are out of step.
 """
 
 import argparse
+import os
 import re
+import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -161,11 +165,80 @@ def parity_page() -> str:
     return "\n".join(parts) + "\n"
 
 
+# Targets that between them need every rule.
+EVERY_RULE = (
+    "results/viclip/videomme.json",
+    "results/toy_viclip/toy_videomme.json",
+    "results/toy_clipbert/toy_sqa3d.json",
+    "results/report.html",
+    "papers",
+)
+RULES = {
+    "fetch": "what comes from outside, or the copy that you have already",
+    "toy": "the generated world, in the same file formats",
+    "scans": "ScanNet `.sens` scans to the small videos that SQA3D asks about",
+    "prepare": "annotations to items, a folder of videos to an inventory",
+    "frames": "the frames of a protocol, kept without loss; no torch",
+    "train": "a recipe to weights, a table of metrics and a curve",
+    "infer": "frames and weights to predictions, per model, split and shard",
+    "infer_control": "the same with something spoiled on purpose",
+    "score": "predictions to a checked number with intervals, bounds, verdict, provenance",
+    "report": "all results on one page, and results/summary.tsv",
+    "paper": "a paper's tables, ours beside published",
+    "papers": "all papers; `paper_viclip` and its like make one",
+}
+
+
+def rule_graph() -> str:
+    """The graph of rules as Snakemake sees it, as mermaid text with sorted edges."""
+    command = [sys.executable, "-m", "snakemake", "-s", str(HOME / "Snakefile"), "--quiet", "all"]
+    environment = {k: v for k, v in os.environ.items() if k != "VIREO_CONFIG"}
+    with tempfile.TemporaryDirectory(prefix="vireo-graph-") as folder:
+        done = subprocess.run(
+            [*command, "--directory", folder, "--rulegraph", "mermaid-js", *EVERY_RULE],
+            capture_output=True, text=True, env=environment,
+        )  # fmt: skip
+    if done.returncode:
+        sys.exit(f"snakemake --rulegraph failed:\n{done.stderr}")
+    names = dict(re.findall(r"^\s*(id\d+)\[(\w+)\]", done.stdout, re.M))
+    edges = re.findall(r"^\s*(id\d+) --> (id\d+)", done.stdout, re.M)
+    if set(names.values()) != set(RULES):
+        odd = ", ".join(sorted(set(names.values()) ^ set(RULES)))
+        sys.exit(f"scripts/generate.py: RULES and EVERY_RULE do not fit the rules: {odd}")
+    lines = sorted(f"  {names[a]} --> {names[b]}" for a, b in edges)
+    return "\n".join(["flowchart TB", *lines])
+
+
+def workflow_page() -> str:
+    """Text of docs/workflow.md: the rules and how files flow between them."""
+    rows = [f"| `{name}` | {what} |" for name, what in RULES.items()]
+    parts = [
+        "# The workflow",
+        "",
+        "Written by `scripts/generate.py`: the graph is Snakemake's own, for targets that between "
+        "them need every rule.",
+        "",
+        "```mermaid",
+        rule_graph(),
+        "```",
+        "",
+        "| rule | what it makes of what |",
+        "|---|---|",
+        *rows,
+        "",
+        "`snakemake --report report.html` (after the results are there) puts results, training "
+        "curves and papers into Snakemake's own report, with captions, categories, the graph of "
+        "the jobs that ran, and their times.",
+    ]
+    return "\n".join(parts) + "\n"
+
+
 def files() -> dict[Path, str]:
     """Every generated file and the text it must have."""
     wanted = {HOME / "envs" / f"{name}.yaml": environment(name) for name in ENVIRONMENTS}
     wanted[HOME / "config/README.md"] = config_readme()
     wanted[HOME / "docs/parity.md"] = parity_page()
+    wanted[HOME / "docs/workflow.md"] = workflow_page()
     return wanted
 
 
@@ -174,12 +247,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--check", action="store_true", help="write nothing")
     check = parser.parse_args().check
-    stale = [p for p, t in files().items() if not p.exists() or p.read_text("utf-8") != t]
+    made = files()
+    stale = [p for p, t in made.items() if not p.exists() or p.read_text("utf-8") != t]
     for path in stale:
         print(("out of step: " if check else "wrote ") + str(path.relative_to(HOME)))
         if not check:
             path.parent.mkdir(exist_ok=True)
-            path.write_text(files()[path], encoding="utf-8")
+            path.write_text(made[path], encoding="utf-8")
     return int(bool(stale) and check)
 
 

@@ -25,6 +25,9 @@ def main() -> int:
     )
     parser.add_argument("results", nargs="+", metavar="RESULT.json", type=Path)
     parser.add_argument("--out", metavar="FILE", type=Path, help="page to write (HTML)")
+    parser.add_argument(
+        "--table", metavar="FILE", type=Path, help="with --out: also one row per run and metric"
+    )
     parser.add_argument("--summary", action="store_true", help="print the numbers as text")
     parser.add_argument(
         "--check",
@@ -39,7 +42,7 @@ def main() -> int:
     if args.summary:
         print(page.summary(args.results))
     if args.out:
-        page.write(args.results, configuration.load(args.config), args.out)
+        page.write(args.results, configuration.load(args.config), args.out, args.table)
     return check(args.results) if args.check else 0
 
 

@@ -141,3 +141,19 @@ def test_own_models_come_from_a_configfile(tmp_path) -> None:
     (tmp_path / "mine.yaml").write_text(yaml.safe_dump({"models": {"my_model": block}}))
     text = plan("results/my_model/videomme.json", "--configfile", "mine.yaml", cwd=tmp_path)
     assert "data/receipts/mine.json" in text
+
+
+def test_a_paper_reports_what_is_there_also_in_snakemakes_report(tmp_path) -> None:
+    target = ["paper_sqa3d", "--cores", "1", "--config", "partial_papers=True"]
+    done = snakemake(*target, cwd=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    cells = json.loads((tmp_path / "results/sqa3d.json").read_text())["cells"]
+    assert len(cells) == 63 and {cell["verdict"] for cell in cells} == {"not run"}
+    assert (tmp_path / "results/sqa3d.tsv").read_text().count("\n") == 64
+    assert "not reproducible" in (tmp_path / "results/sqa3d.html").read_text()
+    done = snakemake(*target, "--report", "whole.html", cwd=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    text = (tmp_path / "whole.html").read_text()
+    assert "sqa3d.html" in text and "Papers" in text
+    plan_text = snakemake("paper_sqa3d", "--cores", "1", "-n", cwd=tmp_path)
+    assert "results/clipbert/sqa3d.json" in plan_text.stdout + plan_text.stderr

@@ -4,6 +4,7 @@ import json
 import os
 import random
 import time
+from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,46 @@ from vireo.benchmarks import videomme
 from vireo.run import predictions, provenance, published, result, tables
 from vireo.run.files import write_json
 
+VOID = {"meta", "link", "img", "br", "input", "hr", "path", "use"}
+FLAGS = (
+    "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
+    "--disable-component-update --disable-sync"
+)
 HOSTILE = "<script>alert('no')</script> & what $x_1$ does the dog do?"
+
+
+class Outline(HTMLParser):
+    """Counts tags, collects ids and links, and checks that tags are closed in order."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.count, self.ids, self.links, self.open, self.bad = {}, [], [], [], []
+        self.tables = []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        facts = dict(attrs)
+        self.count[tag] = self.count.get(tag, 0) + 1
+        self.ids += [facts["id"]] if "id" in facts else []
+        self.links += [facts[k] for k in ("href", "src", "xlink:href") if k in facts]
+        if tag not in VOID:
+            self.open.append(tag)
+        if tag == "table":
+            self.tables.append({"caption": 0, "scopes": 0, "th": 0})
+        if self.tables and tag == "caption":
+            self.tables[-1]["caption"] += 1
+        if self.tables and tag == "th":
+            self.tables[-1]["th"] += 1
+            self.tables[-1]["scopes"] += "scope" in facts
+
+    def handle_startendtag(self, tag, attrs):
+        self.handle_starttag(tag, attrs)
+        if tag not in VOID:
+            self.open.pop()
+
+    def handle_endtag(self, tag):
+        if tag not in VOID and (not self.open or self.open.pop() != tag):
+            self.bad.append(tag)
 
 
 def _items(videos: int) -> pd.DataFrame:

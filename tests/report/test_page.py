@@ -5,16 +5,14 @@ import re
 import shutil
 import subprocess
 import sys
-from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
 
+from tests.report.conftest import FLAGS, Outline
 from vireo import config as cfg
 from vireo.errors import VireoError
 from vireo.report import examples, gather, page, plots
-
-VOID = {"meta", "link", "img", "br", "input", "hr", "path", "use"}
 
 
 @pytest.fixture(scope="module")
@@ -23,40 +21,6 @@ def written(world):
     out = Path("results/report.html").resolve()
     page.write(paths, config, out)
     return out
-
-
-class Outline(HTMLParser):
-    """Counts tags, collects ids and links, and checks that tags are closed in order."""
-
-    def __init__(self, text):
-        super().__init__()
-        self.count, self.ids, self.links, self.open, self.bad = {}, [], [], [], []
-        self.tables = []
-        self.feed(text)
-
-    def handle_starttag(self, tag, attrs):
-        facts = dict(attrs)
-        self.count[tag] = self.count.get(tag, 0) + 1
-        self.ids += [facts["id"]] if "id" in facts else []
-        self.links += [facts[k] for k in ("href", "src", "xlink:href") if k in facts]
-        if tag not in VOID:
-            self.open.append(tag)
-        if tag == "table":
-            self.tables.append({"caption": 0, "scopes": 0, "th": 0})
-        if self.tables and tag == "caption":
-            self.tables[-1]["caption"] += 1
-        if self.tables and tag == "th":
-            self.tables[-1]["th"] += 1
-            self.tables[-1]["scopes"] += "scope" in facts
-
-    def handle_startendtag(self, tag, attrs):
-        self.handle_starttag(tag, attrs)
-        if tag not in VOID:
-            self.open.pop()
-
-    def handle_endtag(self, tag):
-        if tag not in VOID and (not self.open or self.open.pop() != tag):
-            self.bad.append(tag)
 
 
 def test_one_page_that_needs_nothing_else(written):
@@ -177,6 +141,19 @@ def test_command_line(world):
     assert "coverage 171 of 180 items" in done.stdout
 
 
+def test_a_table_for_git(world, tmp_path):
+    config, paths = world
+    page.write(paths[:2], config, tmp_path / "r.html", tmp_path / "summary.tsv")
+    rows = [line.split("\t") for line in (tmp_path / "summary.tsv").read_text().splitlines()]
+    assert rows[0][:3] == ["model", "run", "metric"] and len({len(row) for row in rows}) == 1
+    assert {tuple(row[:3]) for row in rows[1:]} == {
+        (model, run, metric)
+        for model, run in (("toy_viclip", "toy_videomme"), ("viclip", "videomme"))
+        for metric in ("accuracy", "accuracy_all")
+    }
+    assert [row[0] for row in rows[1:]] == sorted(row[0] for row in rows[1:])
+
+
 def test_check_fails_for_a_missed_number(world, tmp_path):
     import json
 
@@ -188,12 +165,6 @@ def test_check_fails_for_a_missed_number(world, tmp_path):
     script = [sys.executable, str(cfg.HOME / "scripts/report.py"), str(missed), "--check"]
     done = subprocess.run(script, capture_output=True, text=True)
     assert done.returncode == 1 and "too low" in done.stderr
-
-
-FLAGS = (
-    "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
-    "--disable-component-update --disable-sync"
-)
 
 
 @pytest.fixture(scope="module")

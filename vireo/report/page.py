@@ -46,9 +46,14 @@ CONTROLS = {
 }
 
 
-def write(paths: list[Path], config: cfg.Config, out: Path) -> None:
-    """Write the report of these results to `out`. VireoError when none can be shown."""
+def write(paths: list[Path], config: cfg.Config, out: Path, table: Path | None = None) -> None:
+    """Write the report of these results to `out`, and to `table` one row per run and metric.
+
+    VireoError when none can be shown.
+    """
     found = gather(paths, config)
+    if table is not None:
+        write_text(table, metrics_table([shown.result for shown in found.runs]))
     text = render(found, config)
     write_text(out, text)
     log.info("%d runs, %.1f MB: %s", len(found.runs), len(text) / 1e6, out)
@@ -224,6 +229,23 @@ def hours(seconds: float) -> str:
     if seconds < 7200:
         return f"{seconds / 60:.1f} min"
     return f"{seconds / 3600:.1f} h"
+
+
+def metrics_table(results: list[dict[str, Any]]) -> str:
+    """Results as tab-separated text, one row per run and metric, sorted: small changes, small
+    differences in git."""
+    columns = ("model", "run", "metric", "value", "unit", "n", "low", "high", "published", "gap")
+    lines = ["\t".join([*columns, "coverage", "verdict"])]
+    for result in sorted(results, key=lambda r: (r["model"], r["run"])):
+        for name, m in result["metrics"].items():
+            low, high = m["ci95"] or (None, None)
+            numbers = (m["value"], m["unit"], m["n"], low, high, m["published"], m["gap"])
+            cells = [result["model"], result["run"], name]
+            cells += [
+                "" if v is None else f"{v:.6g}" if isinstance(v, float) else str(v) for v in numbers
+            ]
+            lines.append("\t".join([*cells, f"{result['coverage']['share']:.4f}", m["verdict"]]))
+    return "\n".join(lines) + "\n"
 
 
 def summary(paths: list[Path]) -> str:

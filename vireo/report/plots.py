@@ -81,6 +81,36 @@ def intervals(
         return _svg(figure, description, prefix)
 
 
+def pairs(rows: list[dict[str, Any]], unit: str, description: str, prefix: str) -> str:
+    """Ours (dot with interval) and published (diamond) per row, on one scale.
+
+    rows: `label`, `value`, `ci_low`, `ci_high`, `published`; None where absent.
+    """
+    with _figure(len(rows) * 0.29 + 0.9) as (figure, axis):
+        for place, row in enumerate(rows):
+            if row["published"] is not None:
+                axis.plot(
+                    [row["published"]], [place], "D", color=ORANGE, markersize=6.5,
+                    markerfacecolor="none", clip_on=False,
+                )  # fmt: skip
+            if row["value"] is None:
+                continue
+            if row.get("ci_low") is not None:
+                span = [row["ci_low"], row["ci_high"]]
+                axis.plot(span, [place] * 2, color=BLUE, linewidth=2, clip_on=False)
+            axis.plot([row["value"]], [place], "o", color=BLUE, markersize=5.5, clip_on=False)
+        axis.set_yticks(range(len(rows)), [_short(row["label"]) for row in rows])
+        axis.set_ylim(len(rows) - 0.5, -0.5)
+        axis.grid(axis="y", visible=False)
+        axis.tick_params(length=0)
+        keys = ("value", "ci_low", "ci_high", "published")
+        values = [row[key] for row in rows for key in keys if row.get(key) is not None]
+        room = 0.08 * ((max(values) - min(values)) or abs(max(values)) or 1.0)
+        axis.set_xlim(min(values) - room, max(values) + room)
+        axis.set_xlabel(unit or "value")
+        return _svg(figure, description, prefix)
+
+
 def curve(table: pd.DataFrame, column: str, description: str, prefix: str) -> str:
     """One number of a training run over its steps; many points get a running mean on top."""
     points = table[["step", column]].dropna()

@@ -23,6 +23,12 @@ class Row:
     reason: str = ""  # why not
 
 
+def names(config: cfg.Config) -> list[str]:
+    """All papers, in the order in which they are first met."""
+    known = published.read(cfg.HOME / "config/published.tsv") + published.inline(config)
+    return list(dict.fromkeys(row.paper for row in known if row.paper))
+
+
 def rows(config: cfg.Config, paper: str, trained: Path = Path("results/training")) -> list[Row]:
     """Rows of a paper in the order of the file.
 

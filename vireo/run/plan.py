@@ -143,9 +143,26 @@ class Plan:
         """Results of the runs that the configuration names."""
         return [f"results/{run}.json" for run in self.config["runs"]]
 
-    def paper_results(self, paper: str) -> list[str]:
-        """Results of a paper's rows that can be had (never by training unless `train: true`)."""
-        return papers.results(self.config, paper)
+    def papers(self) -> list[str]:
+        """Names of all papers with published numbers."""
+        return papers.names(self.config)
+
+    def paper_inputs(self, wc: Any) -> list[str]:
+        """Results of a paper's rows that can be had (never by training unless `train: true`).
+
+        With `partial_papers: true` only those that stand there already.
+        """
+        wanted = papers.results(self.config, wc.paper)
+        if self.config["partial_papers"]:
+            return [path for path in wanted if Path(path).exists()]
+        return wanted
+
+    def paper_key(self, wc: Any) -> str:
+        """What changes a paper's page apart from the results: the numbers published in it."""
+        rows = papers.rows(self.config, wc.paper)
+        return digest(
+            [[row.table, row.model, row.benchmark, row.numbers, row.reason] for row in rows]
+        )
 
     def paper_listing(self, paper: str) -> str:
         """All rows of a paper for people, as a rule's message (which Snakemake formats)."""
