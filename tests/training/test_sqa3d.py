@@ -2,6 +2,9 @@
 
 import json
 import logging
+import os
+import shutil
+import signal
 import sys
 from pathlib import Path
 from typing import Any
@@ -15,7 +18,7 @@ from torch import Tensor
 from vireo.errors import VireoError
 from vireo.fetch import receipt
 from vireo.models import clipbert
-from vireo.training import Step, optim, schedule
+from vireo.training import Step, feed, optim, schedule
 from vireo.training.tasks.sqa3d import Task
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "models"))
@@ -221,7 +224,8 @@ def test_samples(world: Path, caplog: pytest.LogCaptureFixture) -> None:
 def test_a_whole_run_and_its_resumption(world: Path) -> None:
     from vireo.training import loop
 
-    block = recipe(steps=4, validate_epochs=0.05, model={"calibrate": 2, "two_pass": True})
+    more = {"steps": 4, "save_steps": 2, "validate_epochs": 0.05}
+    block = recipe(**more, model={"calibrate": 2, "two_pass": True})
     config = {"device": "cpu", "decode": {}}
     path = loop.train("tiny", block, config)
     trained = load_file(path)
@@ -231,6 +235,50 @@ def test_a_whole_run_and_its_resumption(world: Path) -> None:
     assert told["best"]["metric"] == "em1"
     lines = (path.parent / "metrics.csv").read_text().splitlines()
     assert len(lines) == 5 and "val_em1" in lines[0]
+    # Killed after step 2: the rest again gives the same weights to the last bit.
+    state = next((world / "cache/training/tiny").iterdir())
+    shutil.rmtree(state / "step-000000004")
+    shutil.rmtree(world / "results")
+    resumed = load_file(loop.train("tiny", block, config))
+    assert all(torch.equal(resumed[name], trained[name]) for name in trained)
+
+
+@pytest.mark.parametrize("stop", ["SIGKILL", "SIGSTOP"])
+def test_a_scene_that_kills_or_hangs_its_reader_costs_one_scene(
+    world: Path, monkeypatch: pytest.MonkeyPatch, stop: str
+) -> None:
+    from vireo.training import loop
+    from vireo.training.tasks import sqa3d
+
+    real, bad = sqa3d.opened, "scene9002_00"
+
+    def opened(request: Any, limit: int) -> Any:
+        if request.video == bad and feed._note is not None:
+            os.kill(os.getpid(), getattr(signal, stop))
+        return real(request, limit)
+
+    monkeypatch.setattr(sqa3d, "opened", opened)
+    config = {"device": "cpu", "max_failed": 0.9, "decode": {"timeout_s": 3}}
+    path = loop.train("tiny", recipe(steps=4, workers=1), config)
+    told = json.loads((path.parent / "recipe.json").read_text())
+    reason = "its reader was killed" if stop == "SIGKILL" else "no answer in 3 s"
+    assert told["failed"]["videos"] == [{"video": bad, "error": reason}]
+
+
+def test_missing_and_broken_videos_cost_their_questions(world: Path) -> None:
+    folder = world / "some"
+    folder.mkdir()
+    for name in ("scene9001_00", "scene9003_00", "scene9004_00"):
+        shutil.copy(GOLDEN / f"video/{name}.mp4", folder)
+    (folder / "scene9003_00.mp4").write_bytes(b"no video")
+    receipt.write("data/receipts/videos.json", "videos", folder, {}, "test")
+    samples, failed = Task(recipe(), {}).dataset("train"), {}
+    for index in range(len(samples)):
+        one = samples.sample(0, index)
+        assert one["scene"] not in ("scene9002_00", "scene9003_00")
+        failed |= {f["video"]: f["error"] for f in one["failures"]}
+    assert failed["scene9002_00"] == "no video of scene9002_00"
+    assert "cannot open" in failed["scene9003_00"]
 
 
 def test_the_blind_model_sees_nothing(world: Path) -> None:

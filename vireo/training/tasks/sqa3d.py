@@ -28,13 +28,14 @@ from vireo.nn import answers
 from vireo.run.files import digest
 from vireo.training import Batch, Metrics, Step, seeds
 from vireo.training import Task as Protocol
+from vireo.training.feed import working_on
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
 log = logging.getLogger("vireo")
 
-TRIES = 3
+TRIES = 20
 DATA = {
     "clips": 8,
     "frames": 2,
@@ -75,7 +76,7 @@ class Samples:
         return len(self.table)
 
     def avoid(self, file: str, error: str) -> None:
-        """Count a video as unreadable."""
+        """Count a scene's video as unreadable."""
         self.deadly[file] = error
 
     def sample(self, epoch: int, index: int) -> dict[str, Any]:
@@ -85,7 +86,7 @@ class Samples:
         """
         failed: list[dict[str, Any]] = []
         now = index
-        for attempt in range(1, TRIES + 2):
+        for attempt in range(1, TRIES + 1):
             item = self.table[now]
             try:
                 frames = self._frames(item.video, epoch, index)
@@ -121,7 +122,7 @@ class Samples:
         if self.task.data["cache_decoded"] and scene in self.decoded:
             whole, fps = self.decoded[scene]
             return whole[self._numbers(len(whole), fps, epoch, index)]
-        with opened(request, self.task.limits["max_pixels"]) as video:
+        with working_on(scene), opened(request, self.task.limits["max_pixels"]) as video:
             count = video.index.F
             if self.task.data["cache_decoded"]:
                 self.decoded[scene] = np.stack(video.read(range(count)).frames), video.index.fps
@@ -217,7 +218,9 @@ class Task(Protocol):
             items = items[known]
         found = module.videos(roots, items, {})
         videos = {
-            str(row.video): Request(str(row.video), row.path, str(row.kind))
+            str(row.video): Request(
+                str(row.video), row.path if row.status == "found" else None, str(row.kind)
+            )
             for row in found.itertuples()
         }
         return list(items.itertuples()), videos
