@@ -1,12 +1,32 @@
-"""Views of a video (segments x crops) -> one score per class, and a check of the class order.
+"""Views of a video (segments x crops, windows) -> one score per class, or one number.
 
 Softmax of each view in float32, then the mean over views, as the authors of UMT and VideoMamba
-merge their test views.
+merge their test views; numbers are averaged as they are. Also a check of the class order.
 """
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 import numpy as np
+
+
+@dataclass(frozen=True)
+class View:
+    """What one view of a video was given: logits [K] or one number [1], and its label."""
+
+    id: str
+    scores: np.ndarray
+    label: str
+    chunk: str
+    crop: str
+
+
+@dataclass
+class Video:
+    """Views of one id that count, in the order they were met; its labels, the last one last."""
+
+    views: list[np.ndarray]
+    labels: list[str]
 
 
 def merge(views: Iterable[np.ndarray]) -> np.ndarray:
@@ -14,6 +34,30 @@ def merge(views: Iterable[np.ndarray]) -> np.ndarray:
     logits = np.stack([np.asarray(view, dtype=np.float32) for view in views])
     shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
     return (shifted / shifted.sum(axis=1, keepdims=True)).mean(axis=0)
+
+
+def gather(views: Iterable[View], all_windows: bool = False) -> dict[str, Video]:
+    """Views of each id without repetitions (the reference's sampler pads with the first items).
+
+    A view is known by chunk and crop, so that of several windows of a video only the first one met
+    counts, which depends on the number of ranks. `all_windows` tells windows apart by their scores.
+    """
+    found: dict[str, Video] = {}
+    seen: set[tuple[object, ...]] = set()
+    for view in views:
+        # parity: windows of a video have the same chunk and crop, all but the first are dropped
+        place: tuple[object, ...] = (view.id, view.chunk + view.crop)
+        if all_windows:
+            place = (view.id, view.chunk, view.crop, view.scores.tobytes())
+        if place in seen:
+            continue
+        seen.add(place)
+        video = found.setdefault(view.id, Video([], []))
+        video.views.append(view.scores)
+        if view.label in video.labels:
+            video.labels.remove(view.label)
+        video.labels.append(view.label)
+    return found
 
 
 def relabelled(best: np.ndarray, labels: np.ndarray, classes: int) -> float:
