@@ -1,95 +1,24 @@
-"""A model and a benchmark of one's own: one file and one block each, and nothing else is edited.
+"""CONTRIBUTING's example model and benchmark: one file and one block each, nothing else edited.
 
 Also: the whole chain where every path holds a space and a quote.
 """
 
 import json
+import re
+
+import yaml
 
 from tests.e2e import world
+from vireo import config as cfg
 
-MODEL = '''
-"""Colours: a video is its mean colour, a text the colour it names."""
-
-import numpy as np
-import torch
-from safetensors.torch import load_file
-from torch import nn
-
-COLOURS = {"red": (1.0, 0.0, 0.0), "green": (0.0, 1.0, 0.0), "blue": (0.0, 0.0, 1.0)}
+CONTRIBUTING = (world.HOME / "CONTRIBUTING.md").read_text(encoding="utf-8")
 
 
-def build(arch):
-    return nn.Linear(3, arch["embed_dim"], bias=False)
-
-
-class Model:
-    logit_scale = 10.0
-
-    def __init__(self, module, device):
-        self.module, self.device = module.to(device).eval(), device
-
-    def transform(self, frames, view):
-        return torch.from_numpy(np.ascontiguousarray(frames)).permute(0, 3, 1, 2).float() / 255
-
-    @torch.inference_mode()
-    def embed_video(self, clips):
-        return self._unit(clips.to(self.device).mean((1, 3, 4)))
-
-    @torch.inference_mode()
-    def embed_text(self, texts):
-        return self._unit(torch.tensor([COLOURS[t] for t in texts], device=self.device))
-
-    def _unit(self, x):
-        return nn.functional.normalize(self.module(x).float(), dim=-1)
-
-
-def load(cfg, weights, device="cpu", dtype=torch.float32):
-    module = build(cfg["arch"])
-    module.load_state_dict(load_file(weights))
-    return Model(module, device)
-'''
-BENCHMARK = '''
-"""Which colour: a table of videos and their colour -> accuracy."""
-
-import json
-
-import pandas as pd
-
-from vireo.media import inventory
-from vireo.metrics.scores import Metric, Scores
-from vireo.run.files import write_json
-
-NEEDS = "DualEncoder"
-
-
-def items(sources, block):
-    table = pd.read_csv(sources["data"] / "colours.csv", dtype=str)
-    return pd.DataFrame({
-        "id": table["video"], "split": "test", "video": table["video"], "start": float("nan"),
-        "end": float("nan"), "question": "Which colour?",
-        "options": [["red", "green", "blue"]] * len(table), "answer": table["colour"],
-        "group": table["video"], "meta": "{}",
-    })
-
-
-def videos(sources, items, block):
-    return inventory.find(items["video"], sources["data"])
-
-
-def prompts(items, protocol):
-    return {row.id: list(row.options) for row in items.itertuples()}
-
-
-def score(items, predictions, block):
-    done = predictions[predictions["status"] == "ok"].set_index("id")["prediction"].map(json.loads)
-    answers = items.set_index("id")["answer"].loc[done.index]
-    return Scores({"accuracy": Metric.mean(100.0 * (done == answers), "%", 0, 100)}, "accuracy")
-
-
-def export(items, predictions, outdir, block):
-    write_json(outdir / "answers.json", dict(zip(predictions["id"], predictions["prediction"])))
-    return [outdir / "answers.json"]
-'''
+def told(kind: str, name: str) -> str:
+    """The block of CONTRIBUTING.md that stands under "`name`:"."""
+    found = re.search(rf"`{re.escape(name)}`:\n\n```{kind}\n(.*?)```", CONTRIBUTING, re.S)
+    assert found, f"CONTRIBUTING.md has no {kind} block for {name}"
+    return found[1]
 
 
 def test_a_model_and_a_benchmark_are_one_file_and_one_block_each(checkout, tmp_path) -> None:
@@ -100,8 +29,8 @@ def test_a_model_and_a_benchmark_are_one_file_and_one_block_each(checkout, tmp_p
 
     home = checkout("my vireo's copy")
     before = {p: p.read_bytes() for p in home.rglob("*") if p.is_file()}
-    (home / "vireo/models/colours.py").write_text(MODEL.lstrip())
-    (home / "vireo/benchmarks/which.py").write_text(BENCHMARK.lstrip())
+    (home / "vireo/models/colours.py").write_text(told("python", "vireo/models/colours.py"))
+    (home / "vireo/benchmarks/which.py").write_text(told("python", "vireo/benchmarks/which.py"))
 
     data = tmp_path / "Jo's clips"
     data.mkdir()
@@ -119,25 +48,17 @@ def test_a_model_and_a_benchmark_are_one_file_and_one_block_each(checkout, tmp_p
         lines.append(f"clip{n},{name if n < 3 else 'blue'}")
     (data / "colours.csv").write_text("\n".join(lines) + "\n")
 
-    model = {
-        "family": "colours", "fulfils": ["DualEncoder"], "arch": {"embed_dim": 3},
-        "weights": {"artifact": "colour_weights"}, "version": 1,
-        "artifacts": {"colour_weights": {"by_hand": "Draw them yourself."}},
-    }  # fmt: skip
-    benchmark = {
-        "needs": "DualEncoder", "sources": {"data": "colour_clips"}, "splits": ["test"],
-        "rows": {"all": 4}, "version": 1, "chance": 33.3, "primary": "accuracy",
-        "protocol": {"frames": {"rule": "middle", "n": 2}},
-        "artifacts": {"colour_clips": {"by_hand": "Film them yourself."}},
-        "published": [{"model": "colours", "metric": "accuracy", "value": 75.0, "source": "we"}],
-    }  # fmt: skip
+    blocks = cfg.merge(
+        yaml.safe_load(told("yaml", "config/models.yaml")),
+        yaml.safe_load(told("yaml", "config/benchmarks.yaml")),
+    )
+    assert [list(blocks[key]) for key in ("models", "benchmarks")] == [["colours"], ["which"]]
     config = {
         "paths": {
             "colour_clips": str(data),
             "colour_weights": str(tmp_path / "colours.safetensors"),
         },
-        "models": {"colours": model},
-        "benchmarks": {"which": benchmark},
+        **blocks,
         "device": "cpu",
         "runs": ["colours/which"],
     }
