@@ -62,3 +62,25 @@ def test_every_runnable_row_fits_its_model() -> None:
 def test_an_unknown_paper() -> None:
     with pytest.raises(VireoError, match="unknown paper 'vicilp'; did you mean 'viclip'"):
         papers.rows(cfg.load(), "vicilp")
+
+
+def test_videomamba_has_every_row_of_the_zoo() -> None:
+    config = cfg.load()
+    rows = papers.rows(config, "videomamba")
+    count: dict[str, int] = {}
+    for row in rows:
+        count[row.table] = count.get(row.table, 0) + 1
+    assert count == {
+        "Kinetics-400": 20,
+        "Something-Something v2": 12,
+        "Breakfast": 8,
+        "COIN": 8,
+        "LVU": 9,
+        "ImageNet-1K": 4,
+    }
+    named = {(row.model, row.benchmark): row for row in rows}
+    best = named["videomamba_m16_k400_mask_f64_res384", "k400_ft"]
+    assert best.numbers == (("top1", 85.0),)
+    assert best.result == "videomamba_m16_k400_mask_f64_res384/k400_ft"
+    for row in rows:
+        assert (row.result is None) == (row.table in ("LVU", "ImageNet-1K")), row
