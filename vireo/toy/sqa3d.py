@@ -21,22 +21,11 @@ from vireo.toy.scene import COLOURS, SHAPES
 
 WIDTH, HEIGHT = 64, 48
 STEP, VIEWS = 20, 30  # sensor frames per view; SQA3D keeps one of 20
-ROOMS = {"train": 160, "val": 12, "test": 40}
+ROOMS = {"train": 160, "val": 12, "test": 80}
 PER_ROOM = 15
 LATER = (6, 7, 10)  # what, is, which
 SIZES = {"big": 13.5, "small": 8.5}
 SIDES = {"left": 0.27, "right": 0.73}
-THINGS = (*SHAPES, "cross", "wedge")
-OUTLINES: dict[str, tuple[np.ndarray, ...]] = {
-    **SHAPES,
-    "cross": (
-        np.array(
-            [(-0.35, -1.1), (0.35, -1.1), (0.35, -0.35), (1.1, -0.35), (1.1, 0.35), (0.35, 0.35),
-             (0.35, 1.1), (-0.35, 1.1), (-0.35, 0.35), (-1.1, 0.35), (-1.1, -0.35), (-0.35, -0.35)]
-        ),
-    ),
-    "wedge": (np.array([(-1.2, 0.9), (1.2, 0.9), (0.0, -1.2)]),),
-}  # fmt: skip
 SITUATIONS = (
     "I am standing in the middle of the room.",
     "I have just come in through the door.",
@@ -117,8 +106,8 @@ def make(root: Path, seed: int) -> None:
 
 
 def room(rng: np.random.Generator) -> list[Thing]:
-    """Four things of different shapes; the first two hang on different sides, the others too."""
-    shapes, colours = rng.permutation(THINGS)[:4], rng.permutation(list(COLOURS))[:3]
+    """Four things of four shapes; the first two hang on different sides, the others too."""
+    shapes, colours = rng.permutation(list(SHAPES)), rng.permutation(list(COLOURS))[:3]
     things = []
     for pair in range(2):
         for shape, side in zip(shapes[2 * pair : 2 * pair + 2], rng.permutation(list(SIDES))):  # noqa: B905
@@ -154,9 +143,9 @@ def asked(things: list[Thing], rng: np.random.Generator) -> Iterator[tuple[str, 
 def wall_of(view: int) -> int:
     """Which wall the camera looks at in a view: 0 and 2 first, then 1 and 3.
 
-    Clips of 20 views see (0, 2) when they begin at view 0 to 8, else (1, 3).
+    Clips of 20 views see (0, 2) when they begin at view 0 to 7, else (1, 3).
     """
-    return (0 if view <= 8 else 1) if view < 19 else (2 if view <= 27 else 3)
+    return (0 if view <= 7 else 1) if view < 19 else (2 if view <= 26 else 3)
 
 
 def scan(path: Path, things: list[Thing], rng: np.random.Generator) -> None:
@@ -212,7 +201,7 @@ def draw(
     centre = np.array([SIDES[thing.side] * WIDTH, 0.45 * HEIGHT]) - shift
     outlines = [
         np.round((centre + SIZES[thing.size] * outline) * 16).astype(np.int32)
-        for outline in OUTLINES[thing.shape]
+        for outline in SHAPES[thing.shape]
     ]
     cv2.fillPoly(picture, outlines, COLOURS[thing.colour], cv2.LINE_AA, shift=4)
     noise = rng.normal(0, 2, picture.shape)
@@ -221,7 +210,7 @@ def draw(
 
 def vocabulary() -> list[str]:
     """Special words, then every word and mark of the questions in alphabetical order."""
-    texts = [*SITUATIONS, "Is the red? Can I see anything from here?", *THINGS, *ANSWERS]
+    texts = [*SITUATIONS, "Is the red? Can I see anything from here?", *SHAPES, *ANSWERS]
     texts += [wording for wording, _ in ASKED.values()]
     words: set[str] = set()
     for text in texts:
