@@ -53,7 +53,7 @@ class Report:
 def examine(config: cfg.Config, needs: Needs) -> Report:
     """Look at everything; reads folders and asks the machine, changes nothing."""
     report = Report(needs)
-    report.findings += _python()
+    report.findings += python()
     for name, why in needs.artifacts.items():
         report.findings.append(_artifact(config, report, name, why))
     report.findings += _tokens(config, needs)
@@ -68,7 +68,8 @@ def examine(config: cfg.Config, needs: Needs) -> Report:
     return report
 
 
-def _python() -> Iterator[Finding]:
+def python() -> Iterator[Finding]:
+    """What is wrong with the interpreter and the decoding library."""
     if problem := machine.python_problem():
         yield Finding("problem", problem)
     if lacking := machine.codecs_lacking():

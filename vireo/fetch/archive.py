@@ -140,7 +140,10 @@ def _unpack(
                 _copy(archive, member, path, budget, report)
                 names.append(name)
     except (zipfile.BadZipFile, tarfile.TarError, EOFError, zlib.error, ValueError) as error:
-        raise VireoError(f"{archive} is damaged or not an archive: {error}") from error
+        raise VireoError(
+            f"{archive} is damaged or not an archive: {error}. If its download or copy broke off, "
+            "delete it and run the same command again"
+        ) from error
     except (RuntimeError, NotImplementedError) as error:
         raise VireoError(f"{archive} cannot be unpacked here: {error}") from error
     return names

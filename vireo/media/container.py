@@ -83,7 +83,10 @@ class Container:
         context = self.stream.codec_context
         if context is None:
             self.close()
-            raise UndecodableVideo(f"no decoder for the video stream of {self.name}")
+            raise UndecodableVideo(
+                f"no decoder for the video stream of {self.name}; PyAV's own wheel has those for "
+                "all usual codecs: make setup"
+            )
         if context.width * context.height > self.max_pixels:
             size = f"{context.width}x{context.height}"
             self.close()
