@@ -77,7 +77,8 @@ def _split(root: Path, split: str, options: dict[str, Any], block: dict[str, Any
         raise VireoError(f"{path}: {len(entries)} clips, {number} expected (or `partial: true`)")
     rows: list[dict[str, Any]] = []
     for id, entry in zip(_action_lists.identifiers(paths), entries, strict=True):
-        meta = {"path": entry.path} | ({"frames": True} if entry.frames else {})
+        meta: dict[str, Any] = {"path": entry.path} | ({"frames": True} if entry.frames else {})
+        meta |= {} if entry.duration is None else {"duration": entry.duration}
         row: dict[str, Any] = {
             "id": id,
             "video": id,
@@ -89,6 +90,17 @@ def _split(root: Path, split: str, options: dict[str, Any], block: dict[str, Any
         row |= {"options": names or [], "meta": json.dumps(meta, ensure_ascii=False)}
         rows += _windows(row, entry, options["windows"], path) if options.get("windows") else [row]
     return pd.DataFrame(rows)
+
+
+def listed_path(row: dict[str, Any]) -> str:
+    """The path of an item as its list has it; its id in annotations without paths."""
+    return str(json.loads(row["meta"]).get("path", row["video"]))
+
+
+def duration(row: dict[str, Any]) -> float | None:
+    """Seconds of an item's video, if its list says them."""
+    seconds = json.loads(row["meta"]).get("duration")
+    return None if seconds is None else float(seconds)
 
 
 def _windows(
