@@ -50,7 +50,7 @@ def test_texts_from_outside_are_escaped(written):
 def test_says_what_people_ask(written):
     text = written.read_text(encoding="utf-8")
     assert "No ViCLIP or CLIP number on Video-MME has been published" in text
-    assert "No number for this model on this benchmark has been published" in text
+    assert "trained here, with a recipe of ours" in text
     for title in ("By duration", "By domain", "By sub-category", "By task type"):
         assert text.count(f"<h3>{title}</h3>") == 3
     assert "moov atom not found" in text and "clip007" in text
@@ -58,6 +58,27 @@ def test_says_what_people_ask(written):
         assert f'{control}<div class="sub">' in text
     assert "trained here with the recipe" in text and "loss over training steps" in text
     assert text.count("data:image/jpeg;base64,") == 3 * 6 * 8
+
+
+def test_nothing_published_is_said_in_a_sentence():
+    result = {"verdict": {"word": "no published value", "reasons": ["a note"]}}
+    said = page.plain_reasons(result)
+    assert said == ["No number for this model on this benchmark has been published.", "a note"]
+    result["verdict"]["reasons"] = ["none has been published"]
+    assert page.plain_reasons(result) == ["none has been published"]
+
+
+def test_a_breakdown_without_the_primary_metric(world):
+    """Kinetics: one row with another way to score, under its own names."""
+    import copy
+
+    config, paths = world
+    found = gather.gather(paths[:1], config)
+    found.runs[0].result = copy.deepcopy(found.runs[0].result)
+    row = {"label": "dual softmax", "n": 96, "top1": 85.4}
+    found.runs[0].result["breakdowns"] = {"other": [row]}
+    text = page.render(found, config)
+    assert "dual softmax" in text and "85.40 %" in text
 
 
 def test_plot_holds_its_numbers():

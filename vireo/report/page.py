@@ -91,7 +91,7 @@ def _section(place: int, shown: Shown, config: cfg.Config) -> dict[str, Any]:
         "metric_name": result["primary"],
         "others": {n: m for n, m in result["metrics"].items() if n != result["primary"]},
         "sign": SIGNS[result["verdict"]["word"]],
-        "reasons": _plain_reasons(result),
+        "reasons": plain_reasons(result),
         "notes": [n for n in result["notes"] if n not in result["verdict"]["reasons"]],
         "overview": Markup(_overview_plot(result, primary, mark)),
         "controls": _controls(result),
@@ -110,7 +110,7 @@ def _section(place: int, shown: Shown, config: cfg.Config) -> dict[str, Any]:
     }
 
 
-def _plain_reasons(result: dict[str, Any]) -> list[str]:
+def plain_reasons(result: dict[str, Any]) -> list[str]:
     """The verdict's reasons; that nothing was published is said in a sentence of its own."""
     word, reasons = result["verdict"]["word"], result["verdict"]["reasons"]
     if word == "no published value" and not any("published" in text for text in reasons):
@@ -146,11 +146,14 @@ def _controls(result: dict[str, Any]) -> list[dict[str, Any]]:
 def _breakdown(
     name: str, rows: list[dict[str, Any]], result: dict[str, Any], mark: str
 ) -> dict[str, Any]:
+    # A row may lack the primary metric: what it adds stands in columns of its own.
+    absent = {"items": None, "n": None, "value": None, "ci_low": None, "ci_high": None}
+    rows = [{**absent, **row} for row in rows]
     title = BREAKDOWNS.get(name, f"By {name.replace('_', ' ')}")
     usual = {"label", "items", "n", "value", "ci_low", "ci_high"}
     primary = result["metrics"][result["primary"]]
     plot = plots.intervals(
-        [{"ci_low": None, "ci_high": None, "value": None, **row} for row in rows],
+        rows,
         primary["unit"],
         result["chance"],
         f"{result['primary']} {title[0].lower()}{title[1:]}; the table has the same numbers",
@@ -277,7 +280,5 @@ def summary(paths: list[Path]) -> str:
             f"  coverage {cover['ok']} of {cover['items']} items, {cover['groups_ok']} of "
             f"{cover['groups']} videos{' (items: ' + ', '.join(lost) + ')' if lost else ''}"
         )
-        lines.append(
-            f"  verdict: {'; '.join([result['verdict']['word'], *_plain_reasons(result)])}"
-        )
+        lines.append(f"  verdict: {'; '.join([result['verdict']['word'], *plain_reasons(result)])}")
     return "\n".join(lines)

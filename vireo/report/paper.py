@@ -31,6 +31,7 @@ TITLES = {
     "viclip": ("ViCLIP (InternVid)", "arXiv:2307.06942"),
     "sqa3d": ("SQA3D, with ClipBERT", "arXiv:2210.07474"),
     "mmduet": ("MMDuet", "arXiv:2411.17991"),
+    "toy": ("The toy world", "Targets measured here, where the models were trained"),
     "videomamba": ("VideoMamba", "arXiv:2403.06977"),
 }
 NOT_YET = "not run yet"
