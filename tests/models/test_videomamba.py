@@ -148,6 +148,15 @@ def test_the_start_is_the_authors() -> None:
     assert all(torch.equal(a, b) for a, b in zip(named.values(), same.parameters(), strict=True))
 
 
+def test_steps_may_start_as_in_mamba() -> None:
+    model = tiny(steps="mamba", width=96)
+    for mixer in (block.mixer for block in model.layers):
+        steps = torch.nn.functional.softplus(mixer.dt_proj_b.bias)
+        assert 9e-4 < steps.min() < 2e-3 and 0.05 < steps.max() < 0.101
+    with pytest.raises(VireoError, match="did you mean 'mamba'"):
+        tiny(steps="mambo")
+
+
 # -- names and files --------------------------------------------------------------------------
 
 

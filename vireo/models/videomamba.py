@@ -48,7 +48,9 @@ DEFAULTS: dict[str, Any] = {
     "fc_drop": 0.0,
     "checkpoint_num": 0,
     "scan": "auto",
+    "steps": "authors",  # how the scan's step sizes start; "mamba" reaches further from the first
 }
+STEPS = ("authors", "mamba")
 REQUIRED = ("width", "depth", "num_classes")
 
 
@@ -121,7 +123,7 @@ class Trunk(nn.Module):
         for block in self.layers:
             assert isinstance(block, Block)
             nn.init.ones_(block.norm.weight)
-            block.mixer.init_weights(len(self.layers), generator)
+            block.mixer.init_weights(len(self.layers), generator, self.arch["steps"])
 
 
 class VideoMamba(Trunk):
@@ -164,6 +166,8 @@ def full_arch(arch: dict[str, Any], required: Iterable[str] = REQUIRED) -> dict[
     if missing:
         raise VireoError(f"a videomamba arch needs {', '.join(missing)}")
     full = {**DEFAULTS, **arch}
+    if full["steps"] not in STEPS:
+        raise unknown("start of the steps", full["steps"], STEPS)
     for part, whole in (("patch_size", "image_size"), ("tubelet", "num_frames")):
         if full[whole] % full[part]:
             raise VireoError(f"videomamba arch: {whole} {full[whole]} is no multiple of {part}")

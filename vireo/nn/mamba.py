@@ -100,8 +100,13 @@ class Mixer(nn.Module):
         )
         return y
 
-    def init_weights(self, depth: int, generator: torch.Generator | None = None) -> None:
-        """The authors' initialisation in a trunk of `depth` blocks."""
+    def init_weights(
+        self, depth: int, generator: torch.Generator | None = None, steps: str = "authors"
+    ) -> None:
+        """The authors' initialisation in a trunk of `depth` blocks.
+
+        `steps`: how delta starts, "authors" at 0.69 or "mamba" spread over 0.001 to 0.1.
+        """
         for suffix in ("", "_b"):
             conv = self.get_submodule(f"conv1d{suffix}")
             conv_init(conv, generator)  # type: ignore[arg-type]
@@ -109,6 +114,8 @@ class Mixer(nn.Module):
                 linear_init(self.get_submodule(name), generator)  # type: ignore[arg-type]
             # parity: the general rule for linear layers runs after Mamba's own and wipes out its
             # special start of dt_proj, so delta starts at softplus(0) = 0.69, not 0.001 to 0.1
+            if steps == "mamba":
+                step_init(self.get_submodule(f"dt_proj{suffix}"), generator)  # type: ignore[arg-type]
         linear_init(self.in_proj, generator)
         nn.init.kaiming_uniform_(self.out_proj.weight, a=math.sqrt(5), generator=generator)
         with torch.no_grad():
@@ -177,6 +184,16 @@ def linear_init(linear: nn.Linear, generator: torch.Generator | None = None) -> 
     nn.init.trunc_normal_(linear.weight, std=0.02, generator=generator)
     if linear.bias is not None:
         nn.init.zeros_(linear.bias)
+
+
+def step_init(linear: nn.Linear, generator: torch.Generator | None = None) -> None:
+    """Mamba's start: steps softplus(bias) spread evenly in their logarithm from 0.001 to 0.1."""
+    limit = linear.in_features**-0.5
+    nn.init.uniform_(linear.weight, -limit, limit, generator=generator)
+    with torch.no_grad():
+        nn.init.uniform_(linear.bias, math.log(0.001), math.log(0.1), generator=generator)
+        steps = linear.bias.exp()
+        linear.bias.copy_(steps + torch.log(-torch.expm1(-steps)))  # softplus turned around
 
 
 def conv_init(conv: nn.Conv1d | nn.Conv2d | nn.Conv3d, generator: torch.Generator | None) -> None:

@@ -24,8 +24,8 @@ from vireo.training.clips import Clips
 
 DATA = {
     **labelled.LISTS,
-    "frames": {"rule": "sparse_random", "n": 8},
-    "val_frames": {"rule": "sparse_views", "n": 8, "segments": 1},
+    "frames": {"rule": "sparse_random"},  # n: the model's, if not given
+    "val_frames": {"rule": "sparse_views", "segments": 1},
     "repeats": 2,
     "rand_augment": "rand-m7-n4-mstd0.5-inc1",
     "scale": [0.08, 1.0],
@@ -92,7 +92,9 @@ class Task(Protocol):
         self.data = labelled.settings(recipe, "data", self.data_defaults)
         self.options = labelled.settings(recipe, "model", self.model_defaults)
         self.seed = int(recipe.get("seed", 0))
-        self.size = int(recipe["arch"]["image_size"])
+        self.size = int(recipe["arch"].get("image_size", 224))
+        for key in ("frames", "val_frames"):
+            self.data[key] = {"n": recipe["arch"].get("num_frames", 8), **self.data[key]}
         if self.data["keep"] not in ("best", "last"):
             raise unknown("weights to keep", self.data["keep"], ("best", "last"))
         if self.data["validate"] and self.data["keep"] == "best":

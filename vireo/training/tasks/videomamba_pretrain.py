@@ -23,7 +23,7 @@ from vireo.training.tasks.videomamba_finetune import NO_DECAY, lr_factor
 
 DATA = {
     **labelled.LISTS,
-    "frames": {"rule": "halves_random", "n": 8},
+    "frames": {"rule": "halves_random"},  # n: the model's, if not given
     "scales": [1, 0.875, 0.75, 0.66],
     "flip": 0.5,
     "mean": [0.485, 0.456, 0.406],
@@ -91,6 +91,7 @@ class Task(Protocol):
         for key, known in (("mask", kinds), ("loss", students.LOSSES)):
             if self.options[key] not in known:
                 raise unknown(key, self.options[key], known)
+        self.data["frames"] = {"n": recipe["arch"].get("num_frames", 8), **self.data["frames"]}
         self.seed = int(recipe.get("seed", 0))
         self.size = int(recipe["arch"].get("image_size", 224))
         self.lr_factor = lr_factor(recipe, self.options["lr_per"], 1)
