@@ -217,6 +217,23 @@ def test_controls_stand_beside_the_run():
     ]
 
 
+def errors(values: dict[str, float]) -> Scores:
+    metric = Metric.mean(pd.Series(values), "", 0.0, None, "error", lower_is_better=True)
+    return Scores({"mse": metric}, "mse", chance=2.0)
+
+
+def test_a_control_that_raises_an_error_loses():
+    main, other = run(), run()
+    main.scores = errors({"q0": 0.1, "q1": 0.3, "q3": 0.0, "q4": 0.2})
+    other.scores = errors({"q0": 2.1, "q1": 1.3, "q3": 2.0, "q4": 4.2})
+    whole = assemble(main, controls={"reversed_time": other})
+    assert whole["metrics"]["mse"]["lower_is_better"] is True
+    assert whole["metrics"]["mse"]["bounds"] is None and whole["metrics"]["mse"]["ci95"][0] >= 0
+    control = whole["controls"]["reversed_time"]
+    assert control["drop"] == pytest.approx(2.25) and control["drop_ci95"][0] > 0
+    assert control["contains_chance"] is True
+
+
 def test_nothing_scored_at_all():
     whole = assemble(run(values={}, rows=predictions(["missing"] * 6)), published())
     assert whole["metrics"]["accuracy"]["value"] is None
