@@ -102,3 +102,12 @@ def test_no_torch_is_imported_by_scoring():
     code = "import sys, vireo.run.result, vireo.run.provenance, vireo.benchmarks.videomme as v;"
     code += "assert 'torch' not in sys.modules and 'matplotlib' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True, cwd=HOME)
+
+
+def test_files_beside_the_weights_are_named():
+    """Of ClipBERT: the hash of the answer dictionary, which decides what a class means."""
+    shards = [{"key": {"files": {"answers": "abc", "vocab": "def"}}, "seconds": 1}] * 2
+    assert collect(shards=shards)["hashes"]["files"] == {"answers": "abc", "vocab": "def"}
+    shards = [*shards, {"key": {"files": {"answers": "other", "vocab": "def"}}}]
+    assert collect(shards=shards)["hashes"]["files"]["answers"] == ["abc", "other"]
+    assert "files" not in collect()["hashes"]

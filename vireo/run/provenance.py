@@ -45,6 +45,7 @@ def collect(
             "versions": versions(),
             "hashes": {
                 "weights": _same(shards, "weights") or weights_hash(weights),
+                **_files(shards),
                 "annotations": table_hash(items, ("id", "video", "options", "answer", "question")),
                 "videos": table_hash(videos, ("video", "kind", "size", "status")),
                 "config": digest({k: v for k, v in config.items() if k != "paths"}, 64),
@@ -61,6 +62,14 @@ def collect(
             "gpu_hours": round(sum(_seconds(s) for s in shards if _on_gpu(s)) / 3600, 4),
         }
     )
+
+
+def _files(shards: list[dict[str, Any]]) -> dict[str, Any]:
+    """`files`: role -> hash of what stood beside the weights (vocabulary, answer dictionary)."""
+    roles = {role for shard in shards for role in (shard.get("key", {}).get("files") or {})}
+    held = [shard.get("key", {}).get("files") or {} for shard in shards]
+    found = {role: _same(held, role) for role in sorted(roles)}
+    return {"files": found} if found else {}
 
 
 def clean(value: Any) -> Any:
