@@ -23,10 +23,10 @@ START, END, PAD, IMAGE = "<|im_start|>", "<|im_end|>", "<|endoftext|>", "<image>
 WORDS = (
     "about all any appear appears are as at ball bar be belongs blue can clip comment describe "
     "does find following for frames going goes green happen happens here in informed into is it "
-    "keep mark me moment moments narrate new of on out part play plays please point pole put red "
-    "report ring say section see seen show shown shows step that the thing this time to up video "
-    "watch what when where which while words yellow you"
-).split()
+    "keep mark me moment moments narrate new of on out part play plays please point pole put "
+    "red report ring say section see seen show shown shows step that the thing this time to up "
+    "video watch what when where which while words yellow you"
+)
 ROLES = ("system", "user", "assistant", "stream")
 HEADS = ("informative_score", "relevance_score")
 
@@ -94,7 +94,7 @@ class Text:
     @classmethod
     def of_words(cls) -> "Text":
         """`of_bytes` with a token for each role and, behind a space, each of `WORDS`."""
-        return cls.of_bytes([*ROLES, *(f" {word}" for word in WORDS)])
+        return cls.of_bytes([*ROLES, *(f" {word}" for word in WORDS.split())])
 
     def ids(self, text: str) -> list[int]:
         """Token ids of a rendered text."""
