@@ -106,3 +106,31 @@ def test_resolved_file_is_what_scripts_read(tmp_path, monkeypatch) -> None:
     assert json.loads(path.read_text())["offline"] is True
     monkeypatch.setenv("VIREO_CONFIG", str(path))
     assert cfg.load() == config
+
+
+def test_frames_of_a_view_follow_from_the_model_and_segments_from_the_views() -> None:
+    config = cfg.load()
+    made = cfg.protocol(config, "videomamba_t16_k400_f16", "k400_ft")
+    assert (made["frames"]["n"], made["frames"]["segments"]) == (16, 4)
+    made = cfg.protocol(config, "videomamba_m16_coin_mask_f64", "coin")
+    assert (made["frames"]["n"], made["frames"]["segments"], made["views"]["crops"]) == (64, 4, 3)
+    own = {"protocols": {"coin": {"frames": {"n": 5}, "views": {"segments": 2}}}}
+    config = cfg.load(over={"models": {"videomamba_m16_coin_mask_f64": own}})
+    frames = cfg.protocol(config, "videomamba_m16_coin_mask_f64", "coin")["frames"]
+    assert (frames["n"], frames["segments"]) == (5, 2)
+
+
+def test_views_are_those_of_the_published_numbers() -> None:
+    config = cfg.load()
+    views = {
+        name: tuple(config["benchmarks"][name]["protocol"]["views"].values())
+        for name in ("k400_ft", "ssv2", "breakfast", "coin", "lvu_scene", "lvu_like")
+    }
+    assert views == {
+        "k400_ft": (4, 3),
+        "ssv2": (2, 3),
+        "breakfast": (4, 3),
+        "coin": (10, 3),
+        "lvu_scene": (4, 3),
+        "lvu_like": (4, 3),
+    }
