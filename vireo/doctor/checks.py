@@ -82,7 +82,8 @@ def python() -> Iterator[Finding]:
 
 def _artifact(config: cfg.Config, report: Report, name: str, why: str) -> Finding:
     if name.startswith("toy_"):
-        return Finding("comes", f"{name} ({why}): generated here")
+        there = Path(f"data/receipts/{name}.json").exists()
+        return Finding("here" if there else "comes", f"{name} ({why}): generated here")
     block = cfg.artifact(config, name)
     own = config["paths"].get(name)
     if not own and name.endswith("_mp4") and name.removesuffix("_mp4") in config["benchmarks"]:

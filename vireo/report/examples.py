@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import io
+import json
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 
 import pandas as pd
 
+from vireo import benchmarks
 from vireo import config as cfg
 from vireo.report.gather import ITEMS, Shown, text_of
 from vireo.run import tables
@@ -18,6 +20,7 @@ from vireo.run.console import log
 FRAMES = Path("cache/frames")
 SIDE = 128  # pixels of a thumbnail's longer side
 EACH = 3
+MANY, BEST = 8, 5  # options of a question
 
 
 @dataclass
@@ -51,7 +54,7 @@ class Example:
     question: str
     answer: str
     prediction: str
-    right: bool
+    right: bool | None  # None: nothing that is right or wrong by itself
     options: list[Option]
     flags: list[str]
     frames: list["Frame"] = field(default_factory=list)
@@ -65,22 +68,46 @@ def choose(shown: Shown, each: int = EACH) -> list[Example]:
     """
     if shown.items is None or shown.rows is None:
         return []
+    kind, names = _kind(shown)
+    if kind in ("pairs", "embedding"):
+        shown.why_no_examples = "its items are ranked together, none is right or wrong alone"
+        return []
     rows = shown.rows[(shown.rows["status"] == "ok") & (shown.rows["view"] == 0)]
     joined = shown.items.merge(rows.drop(columns="group"), on="id")
     if joined.empty:
         return []
-    joined["right"] = [_right(row) for row in joined.itertuples()]
+    if kind == "classes":
+        joined["prediction"] = [_named(text, names) for text in joined["prediction"]]
+    judged = kind not in ("watch", "value")
+    joined["right"] = [_right(row) if judged else None for row in joined.itertuples()]
     joined["draw"] = [hashlib.sha256(f"example {i}".encode()).hexdigest() for i in joined["id"]]
     chosen: list[Any] = []
-    for verdict in (True, False):
-        pool = joined[joined["right"] == verdict].sort_values("draw")
+    for verdict in (True, False) if judged else (None,):
+        mine = joined[joined["right"] == verdict] if judged else joined
+        pool = mine.sort_values("draw")
         # One per split in turn, no video twice.
         turn = pool.groupby("split").cumcount()
         pool = pool.assign(turn=turn).sort_values(["turn", "draw"])
         seen = {row.video for row in chosen}
         fresh = pool[~pool["video"].isin(seen)].drop_duplicates("video")
-        chosen += list(fresh.head(each).itertuples())
+        chosen += list(fresh.head(each if judged else 2 * each).itertuples())
     return [_example(row) for row in chosen]
+
+
+def _kind(shown: Shown) -> tuple[str, list[str]]:
+    """What a row of this benchmark predicts, and the names of its classes."""
+    module = benchmarks.module(shown.module)
+    kind = getattr(module, "PREDICTS", "")
+    if kind == "classes" and hasattr(module, "classes"):
+        return kind, [str(name) for name in module.classes(shown.items)]
+    return kind, []
+
+
+def _named(prediction: Any, names: list[str]) -> Any:
+    """A class number as its name, in JSON."""
+    number = text_of(prediction)
+    known = number.isdigit() and int(number) < len(names)
+    return json.dumps(names[int(number)]) if known else prediction
 
 
 def add_frames(examples: list[Example], shown: Shown, config: cfg.Config) -> None:
@@ -150,6 +177,16 @@ def _example(row: Any) -> Example:
         scores = []
     shares = _softmax(scores)
     given = text_of(row.prediction)
+    made = [
+        Option(
+            text,
+            scores[i] if scores else None,
+            shares[i] if scores else None,
+            text == given,
+            _letter(text) == row.answer or text == row.answer,
+        )
+        for i, text in enumerate(options)
+    ]
     return Example(
         id=str(row.id),
         video=str(row.video),
@@ -157,19 +194,18 @@ def _example(row: Any) -> Example:
         question=str(row.question),
         answer=str(row.answer),
         prediction=given,
-        right=bool(row.right),
-        options=[
-            Option(
-                text,
-                scores[i] if scores else None,
-                shares[i] if scores else None,
-                text == given,
-                _letter(text) == row.answer or text == row.answer,
-            )
-            for i, text in enumerate(options)
-        ],
+        right=None if row.right is None else bool(row.right),
+        options=some(made),
         flags=[str(flag) for flag in (row.flags if row.flags is not None else [])],
     )
+
+
+def some(options: list[Option]) -> list[Option]:
+    """All options in their order; of hundreds (classes) the best and the right one."""
+    if len(options) <= MANY:
+        return options
+    best = sorted(options, key=lambda o: -(o.score if o.score is not None else -math.inf))
+    return best[:BEST] + [o for o in best[BEST:] if o.answer]
 
 
 def _softmax(scores: list[float]) -> list[float]:

@@ -28,6 +28,7 @@ class Shown:
     why_no_examples: str = ""
     recipe: str = ""
     metrics: pd.DataFrame | None = None
+    module: str = ""  # file of vireo/benchmarks
 
     @property
     def key(self) -> str:
@@ -57,6 +58,8 @@ def gather(paths: list[Path], config: cfg.Config) -> Gathered:
             found.skipped.append((str(path), str(error)))
             continue
         shown = Shown(path, result)
+        block = config["benchmarks"].get(result["benchmark"], {})
+        shown.module = block.get("module") or result["benchmark"]
         _add_rows(shown)
         _add_training(shown, config)
         found.runs.append(shown)
@@ -106,11 +109,13 @@ def _add_training(shown: Shown, config: cfg.Config) -> None:
 
 
 def text_of(prediction: Any) -> str:
-    """The prediction column (JSON text) for people."""
+    """The prediction column (JSON text) for people; of an answer with runners-up the answer."""
     if not isinstance(prediction, str):
         return ""
     try:
         value = json.loads(prediction)
     except ValueError:
         return prediction
+    if isinstance(value, dict) and "answer" in value:
+        value = value["answer"]
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

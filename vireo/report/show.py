@@ -162,8 +162,6 @@ def _prediction(row: dict[str, Any], names: list[str]) -> str:
     value = _json(row["prediction"])
     if isinstance(value, int) and not isinstance(value, bool) and value < len(names):
         return names[value]
-    if isinstance(value, dict) and "answer" in value:
-        return str(value["answer"])
     return text_of(row["prediction"])
 
 
