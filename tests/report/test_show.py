@@ -152,6 +152,7 @@ def test_every_released_model_finds_a_protocol() -> None:
         if {"DualEncoder", "Classifier", "Answerer"} & set(block["fulfils"]):
             found[name] = own.suitable(config, name)[0]
     assert found["viclip"] == found["clip_l14"] == "k400" and found["clipbert"] == "sqa3d"
+    assert found["videomamba_t16_lvu_director"] == "lvu_director"
     assert found["viclip_ft_ssv2"] == "ssv2" and found["toy_viclip"] == "toy_kinetics"
 
 

@@ -51,7 +51,8 @@ class Loaded:
 def suitable(config: cfg.Config, model: str, benchmark: str | None = None) -> tuple[str, str]:
     """(benchmark whose protocol suits a model, what the model is there).
 
-    First one that the model's block has a protocol for, else one of as many classes as it has.
+    First one that the model's block has a protocol for, one that stands in the model's name, or
+    one of as many classes as it has.
     VireoError for a model that can only watch, and for a benchmark that needs something else.
     """
     block = cfg.model(config, model)
@@ -73,9 +74,11 @@ def suitable(config: cfg.Config, model: str, benchmark: str | None = None) -> tu
             continue
         fits = classes is not None and (bench.get("options") or {}).get("classes") == classes
         toy = name.startswith("toy_") == model.startswith("toy_")
+        named = name.removeprefix("toy_") in model  # videomamba_t16_lvu_scene
         zero_shot = bench.get("module") == "kinetics"
         own = name in block.get("protocols", {})
-        ranked.append(((not toy, not own, not fits, not zero_shot, place), name, bench["needs"]))
+        order = (not toy, not own, not named, not fits, not zero_shot, place)
+        ranked.append((order, name, bench["needs"]))
     if not ranked:
         raise VireoError(
             f"no benchmark fits {model}; name one: infer.py {model} BENCHMARK --video …"
