@@ -7,6 +7,8 @@ import os
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from vireo import config as cfg
 from vireo.benchmarks import _action_lists, actions, regression
@@ -263,3 +265,31 @@ def test_short_and_long_names_of_files() -> None:
     assert _action_lists.stem("a/b.c.MP4") == "b.c" and _action_lists.stem("a/b.c") == "b.c"
     paths = ["x/a.mp4", "y/a.mp4", "b.mp4"]
     assert _action_lists.identifiers(paths) == ["x/a", "y/a", "b"]
+    assert _action_lists.identifiers(["a.mp4", "a.avi", "c.mp4"]) == ["a.mp4", "a.avi", "c"]
+
+
+def files_of(form: str) -> dict:
+    """Name of the one file of a form, and the options to read it with."""
+    name = {"list": "test.csv", "breakfast": "test.csv", "coin": "COIN.json"}.get(form)
+    name = name or ("view_count/test.csv" if form == "view" else "scene/test.csv")
+    task = {"view": "view", "scene": "scene"}.get(form)
+    return {"name": name, "options": {"format": "lvu" if task else form, "task": task}}
+
+
+@given(
+    st.sampled_from(["list", "breakfast", "coin", "view", "scene"]),
+    st.binary(max_size=80) | st.text('abc,0123456789 -.{}":\n\t/\\\0', max_size=120),
+)
+def test_any_file_gives_rows_or_a_clear_error(tmp_path_factory, form, data) -> None:
+    own = files_of(form)
+    path = tmp_path_factory.mktemp("lists") / own["name"]
+    path.parent.mkdir(exist_ok=True)
+    head = b"head\n" if form in ("view", "scene") else b""
+    path.write_bytes(head + (data if isinstance(data, bytes) else data.encode()))
+    root = path.parents[own["name"].count("/")]
+    try:
+        listing = _action_lists.read(root, "test", own["options"])
+    except VireoError as error:
+        assert str(root) in str(error)
+    else:
+        assert all(entry.path and entry.label for entry in listing.entries)

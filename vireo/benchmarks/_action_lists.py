@@ -5,7 +5,6 @@ the files that ViS4mer keeps (github.com/md-mohaiminul/ViS4mer, folder `data`); 
 Facts: reference/videomamba.md section 3.1, checked on ViS4mer's own files.
 """
 
-import csv
 import json
 import math
 from collections import Counter
@@ -21,6 +20,7 @@ from vireo.run.files import read_json
 
 FORMATS = ("list", "breakfast", "coin", "lvu")
 COLUMNS = ("path", "label", "duration", "frames")
+MOST = 100_000  # classes
 SUBSETS = {"train": "training", "val": "testing", "test": "testing"}  # COIN has two
 # parity: the sums that make the targets' mean zero are ViS4mer's, not those of the list at hand
 VIEW_MEAN, LIKE_MEAN = 11.76425435683139, 9.138220535629456
@@ -153,6 +153,8 @@ def _in_order(numbers: dict[str, int], count: int | None, path: Path) -> list[st
     if len(set(numbers.values())) != len(numbers):
         raise VireoError(f"{path}: two classes have the same number")
     count = max(count or 0, max(numbers.values(), default=-1) + 1)
+    if count > MOST:
+        raise VireoError(f"{path}: class number {count - 1} is no number of a class")
     by_number = {number: name for name, number in numbers.items()}
     return [by_number.get(number, f"class {number}") for number in range(count)]
 
@@ -162,16 +164,16 @@ def _breakfast(root: Path, split: str, options: dict[str, Any]) -> Listing:
     path = find(root, ["train.csv"] if split == "train" else ["test.csv"], "Breakfast list")
     entries: list[Entry] = []
     numbers: dict[str, int] = {}
-    with open(path, encoding="utf-8-sig", newline="") as handle:
-        for number, row in enumerate(csv.reader(handle), 1):
-            if not row or row[0] == "file_name":
-                continue
-            if len(row) != 4 or not row[0] or not row[2]:
-                raise VireoError(f"{path}, line {number}: needs file_name,duration,action,class_id")
-            which = _whole(row[3], path, number)
-            if numbers.setdefault(row[2], which) != which:
-                raise VireoError(f"{path}, line {number}: {row[2]!r} has two numbers")
-            entries.append(Entry(row[0].strip(), row[2], _number(row[1], path, number)))
+    for number, line in _lines(path):
+        row = [cell.strip() for cell in line.split(",")]
+        if row[0] == "file_name":
+            continue
+        if len(row) != 4 or not row[0] or not row[2]:
+            raise VireoError(f"{path}, line {number}: needs file_name,duration,action,class_id")
+        which = _whole(row[3], path, number)
+        if numbers.setdefault(row[2], which) != which:
+            raise VireoError(f"{path}, line {number}: {row[2]!r} has two numbers")
+        entries.append(Entry(row[0], row[2], _number(row[1], path, number)))
     names = _in_order(numbers, options.get("classes"), path)
     wanted = options.get("names")
     # users with other lists got 86 or 21 % from weights that give 94 %
@@ -195,7 +197,7 @@ def _coin(root: Path, split: str, options: dict[str, Any]) -> Listing:
         try:
             subset, which = entry["subset"], int(entry["recipe_type"])
             seconds = float(entry["duration"]) if "duration" in entry else None
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise VireoError(
                 f"{path}, video {video!r}: needs `subset` and `recipe_type`"
             ) from error
@@ -268,11 +270,14 @@ def stem(path: str) -> str:
 
 
 def identifiers(paths: list[str]) -> list[str]:
-    """One id per path: its stem, or where that is not unique the path without the ending."""
+    """One id per path: its stem; where that is not unique its path, with the ending if need be."""
     stems = [stem(path) for path in paths]
-    count = Counter(stems)
     longer = [str(PurePosixPath(p).with_name(s)) for p, s in zip(paths, stems, strict=True)]
-    return [short if count[short] == 1 else long for short, long in zip(stems, longer, strict=True)]
+    count, several = Counter(stems), Counter(longer)
+    return [
+        short if count[short] == 1 else long if several[long] == 1 else path
+        for short, long, path in zip(stems, longer, paths, strict=True)
+    ]
 
 
 def videos(root: Path, items: pd.DataFrame) -> pd.DataFrame:
