@@ -170,6 +170,7 @@ EVERY_RULE = (
     "results/viclip/videomme.json",
     "results/toy_viclip/toy_videomme.json",
     "results/toy_clipbert/toy_sqa3d.json",
+    "data/receipts/internvid_10m_flt_clips.json",
     "results/report.html",
     "papers",
 )
@@ -177,6 +178,7 @@ RULES = {
     "fetch": "what comes from outside, or the copy that you have already",
     "toy": "the generated world, in the same file formats",
     "scans": "ScanNet `.sens` scans to the small videos that SQA3D asks about",
+    "clips": "a list of clips and source videos to clips to train on",
     "prepare": "annotations to items, a folder of videos to an inventory",
     "frames": "the frames of a protocol, kept without loss; no torch",
     "train": "a recipe to weights, a table of metrics and a curve",
