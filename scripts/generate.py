@@ -1,5 +1,5 @@
 """Write the files that follow from others: envs/*.yaml, config/README.md, docs/parity.md,
-docs/workflow.md and docs/artifacts.md.
+docs/workflow.md, docs/artifacts.md and docs/costs.md.
 
 `python scripts/generate.py` writes them; with --check it only says which are out of step.
 """
@@ -271,6 +271,13 @@ def artifacts_page() -> str:
     return "\n".join(parts + details) + "\n"
 
 
+def costs_page() -> str:
+    """Text of docs/costs.md: time, disk and downloads of each paper."""
+    from vireo.doctor import costs
+
+    return costs.page()
+
+
 def _count(want: dict[str, Any]) -> str:
     return f" ({want['count']})" if want.get("count") else ""
 
@@ -287,6 +294,7 @@ def files() -> dict[Path, str]:
     wanted[HOME / "docs/parity.md"] = parity_page()
     wanted[HOME / "docs/workflow.md"] = workflow_page()
     wanted[HOME / "docs/artifacts.md"] = artifacts_page()
+    wanted[HOME / "docs/costs.md"] = costs_page()
     return wanted
 
 

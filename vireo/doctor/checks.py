@@ -12,15 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from vireo import config as cfg
-from vireo.doctor import machine
+from vireo.doctor import costs, machine
 from vireo.doctor.needs import Needs
 from vireo.fetch import local
 from vireo.fetch.receipt import readable
-from vireo.media import resize, store
 from vireo.run import tables
 
 MB_PER_S = 12.5  # 100 Mbit/s
-PICTURE = (720, 1280)  # of a usual video, for frames kept at native size
 RESERVE_GB = 2.0
 CAPTIONS = ("youcook2",)  # modules whose official metric needs Java
 
@@ -156,20 +154,16 @@ def _run(config: cfg.Config, report: Report, run: str) -> Iterator[Finding]:
         yield Finding("here", f"results/{run}.json; remade only where its inputs have changed")
     hardware = own.get("hardware") or {}
     yield from _hardware(model, hardware, config)
-    videos, known = _videos(block, benchmark, splits)
-    per_1000 = hardware.get("minutes_per_1000")
-    if videos and per_1000:
-        passes = 1 + len(block.get("controls") or [])
+    videos, known = _videos(config, block, benchmark, splits)
+    if videos and (minutes := costs.minutes(own, block, videos)):
         where = "GPU" if hardware.get("gpu") else "CPU"
         yield Finding(
             "note",
-            f"{run}: about {duration(60 * passes * videos * per_1000 / 1000)} of {where} time for "
-            f"{videos} {known} ({per_1000:g} min per 1000, config/models.yaml)",
+            f"{run}: about {duration(60 * minutes)} of {where} time for "
+            f"{videos} {known} ({hardware['minutes_per_1000']:g} min per 1000, config/models.yaml)",
         )
     protocol = cfg.protocol(config, model, benchmark)
-    if videos and store.stored(protocol):
-        rule = {k: v for k, v in protocol["frames"].items() if k != "store"}
-        size = store.estimate(videos, rule, resize.before_store(protocol.get("resize")), PICTURE)
+    if size := costs.kept(protocol, videos):
         report.disk += size
         yield Finding("note", f"{run}: frames kept in cache/frames take about {readable(size)}")
     if (block.get("module") or benchmark) in CAPTIONS and (problem := machine.java_problem()):
@@ -187,14 +181,14 @@ def _run(config: cfg.Config, report: Report, run: str) -> Iterator[Finding]:
         )
 
 
-def _videos(block: dict[str, Any], benchmark: str, splits: list[str]) -> tuple[int, str]:
+def _videos(
+    config: cfg.Config, block: dict[str, Any], benchmark: str, splits: list[str]
+) -> tuple[int, str]:
     """Number of videos of the splits, else of the published rows; and which of the two."""
     path = Path(f"cache/items/{benchmark}.parquet")
     if path.exists():
         return int(tables.read_items(path, splits)["group"].nunique()), "videos"
-    rows = block.get("rows") or {}
-    total = sum(rows.get(split, 0) for split in splits) or rows.get("all", 0)
-    return int(total), "items, at most so many videos"
+    return costs.rows(config, block, splits), "items, at most so many videos"
 
 
 def _hardware(what: str, hardware: dict[str, Any], config: cfg.Config) -> Iterator[Finding]:
