@@ -81,6 +81,7 @@ class Task(Protocol):
 
     find_unused: bool = False  # some trainable parameters get no gradient (DDP must look for them)
     best: tuple[str, str] | None = None  # validation metric that keeps weights, and "max" or "min"
+    layers: tuple[str, ...] = ()  # class names of the modules that `fsdp: true` spreads one by one
     lr_factor: float = 1.0  # of `optim.lr`: the rules of papers that scale it by the batch
 
     def build(self) -> "nn.Module":

@@ -135,8 +135,9 @@ def hooks(
     from safetensors.torch import load_file, save_file
 
     def save(models: list[Any], weights: list[Any], folder: str) -> None:
+        found = state()  # every process asks: a model may be spread over them
         if writes:
-            tensors = {k: v.detach().cpu().contiguous().clone() for k, v in state().items()}
+            tensors = {k: v.detach().cpu().contiguous().clone() for k, v in found.items()}
             save_file(tensors, Path(folder) / "trainable.safetensors")
         weights.clear()
 

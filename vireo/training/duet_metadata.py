@@ -1,7 +1,8 @@
 """Durations of training videos, measured once: cache/training/duet_metadata/<folder's hash>.json.
 
 Several files at a time; what is done is written every minute, so a killed scan goes on where it
-stopped. Files that cannot be read are left out, and so are their conversations.
+stopped. Files that cannot be read are left out, and so are their conversations; the next scan tries
+them again.
 """
 
 import time
@@ -35,16 +36,17 @@ def scan(root: Path, names: Iterable[str], workers: int = 8) -> dict[str, dict[s
     store = FOLDER / f"{files.digest(str(root.resolve()))}.json"
     known: dict[str, Any] = files.read_json(store) if store.exists() else {}
     wanted = list(dict.fromkeys(names))
-    due = [name for name in wanted if name not in known]
+    due = [name for name in wanted if not known.get(name)]
     written = time.monotonic()
     with ThreadPoolExecutor(workers) as pool:
         paths = [files.inside(root, name) for name in due]
         for name, found in zip(due, pool.map(measure, paths), strict=True):
-            known[name] = found and {**found, "path": name}
+            if found:
+                known[name] = {**found, "path": name}
             if time.monotonic() - written > WRITE_S:
                 files.write_json(store, known)
                 written = time.monotonic()
     if due:
         FOLDER.mkdir(parents=True, exist_ok=True)
         files.write_json(store, known)
-    return {name: known[name] for name in wanted if known[name]}
+    return {name: known[name] for name in wanted if known.get(name)}

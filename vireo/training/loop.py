@@ -34,6 +34,7 @@ from vireo.training import (
     outcome,
     parallel,
     seeds,
+    sharded,
 )
 from vireo.training import schedule as schedules
 from vireo.training.feed import Feed
@@ -68,8 +69,9 @@ def train(name: str, recipe: dict[str, Any], config: dict[str, Any], threads: in
         accelerator.wait_for_everyone()
         run = Run(name, recipe, config, task, accelerator, state)
         run.loop()
+        weights = run.final_weights() if accelerator.is_main_process or run.sharded else {}
         if accelerator.is_main_process:
-            outcome.publish(results, state, name, run.final_weights(), run.about(key))
+            outcome.publish(results, state, name, weights, run.about(key))
             log.info("%s: trained, %s", name, results)
         accelerator.wait_for_everyone()
     return results / "weights.safetensors"
@@ -99,15 +101,20 @@ class Run:
         self.model = task.build()
         # No parallel wrapper around a model whose task runs its own backward passes.
         self.own_backward = type(task).backward is not Task.backward
+        self.sharded = bool(recipe.get("fsdp"))
         self.whole = accelerator.prepare_model(
-            parallel.Loss(task, self.model), evaluation_mode=self.own_backward
+            parallel.Loss(task, self.model), evaluation_mode=self.own_backward or self.sharded
         )
-        self.optim = accelerator.prepare_optimizer(
-            optim.optimizer(task.param_groups(self.model), recipe["optim"])
-        )
+        if self.sharded and accelerator.num_processes > 1:
+            sharded.shard(self.whole, task.layers, accelerator.device)
+        made = optim.optimizer(task.param_groups(self.model), recipe["optim"])
+        self.optim = made if self.sharded else accelerator.prepare_optimizer(made)
         save, restore = checkpoint.hooks(self._trainable, self._restore, self.main)
         accelerator.register_save_state_pre_hook(save)
         accelerator.register_load_state_pre_hook(restore)
+        if self.sharded:
+            accelerator.register_save_state_pre_hook(self._save_optimizer)
+            accelerator.register_load_state_pre_hook(self._load_optimizer)
         self.step, self.drawn = 0, 0
         self.best: dict[str, Any] = {}
         self._resume()
@@ -117,14 +124,24 @@ class Run:
     # state on disk
 
     def _trainable(self) -> dict[str, Tensor]:
-        return self.task.trainable_state(self.model)
+        tensors = self.task.trainable_state(self.model)
+        return sharded.whole(tensors) if self.sharded else tensors
+
+    def _save_optimizer(self, models: Any, weights: Any, folder: str) -> None:
+        sharded.save_optimizer(folder, self.whole, self.optim, self.main)
+
+    def _load_optimizer(self, models: Any, folder: str) -> None:
+        sharded.load_optimizer(folder, self.whole, self.optim)
 
     def _restore(self, tensors: dict[str, Tensor]) -> None:
         """Load trainable tensors; the frozen rest stays as built."""
-        if wrong := set(self._trainable()) ^ set(tensors):
+        if wrong := set(self.task.trainable_state(self.model)) ^ set(tensors):
             some = ", ".join(sorted(wrong)[:5])
             raise VireoError(f"the state in {self.state} is of another model ({some}): delete it")
-        self.model.load_state_dict(tensors, strict=False)
+        if self.sharded:
+            sharded.restore(self.model, tensors)
+        else:
+            self.model.load_state_dict(tensors, strict=False)
 
     def _resume(self) -> None:
         found = checkpoint.newest(self.state)
@@ -231,7 +248,7 @@ class Run:
         self._demand_finite(torch.tensor(row["loss"]), "loss")
         if accelerator.scaler is not None:
             accelerator.unscale_gradients(self.optim)
-        norm = optim.grad_norm(self.model)
+        norm = sharded.full(optim.grad_norm(self.model))
         if accelerator.scaler is None:  # a loss scaler skips such steps by itself
             self._demand_finite(norm, "gradient")
         if limit := self.recipe["optim"].get("clip"):
@@ -244,6 +261,7 @@ class Run:
     def _gradients(self, batch: Batch, step: Step) -> tuple[Tensor, Metrics]:
         try:
             with self.accelerator.accumulate(self.whole):
+                sharded.synchronise(self.whole, self.accelerator.sync_gradients)
                 done = self.task.backward(self.model, batch, step, self.accelerator)
                 if done is None:
                     done = self.whole(batch, step)
@@ -289,8 +307,9 @@ class Run:
             value, sign = numbers[metric], 1 if direction == "max" else -1
             if not self.best or sign * value > sign * self.best["value"]:
                 file = f"best-{self.step:09d}.safetensors"
+                tensors = self._trainable()
                 if self.main:
-                    outcome.write_tensors(self.state / file, self._trainable(), {})
+                    outcome.write_tensors(self.state / file, tensors, {})
                 self.best = {"metric": metric, "value": value, "step": self.step, "file": file}
         return {f"val_{name}": value for name, value in numbers.items()}
 
@@ -317,7 +336,8 @@ class Run:
         """Weights of the last step, or of the best one if the task validates."""
         if self.best:
             self._restore(load_file(self.state / self.best["file"]))
-        return self.task.weights(self.model)
+        tensors = self.task.weights(self.model)
+        return sharded.whole(tensors) if self.sharded else tensors
 
     def about(self, key: str) -> dict[str, Any]:
         """What recipe.json says of the run itself."""

@@ -129,6 +129,7 @@ class Task(Protocol):
     """Two losses: the answers' tokens, and both heads at every frame with a label."""
 
     find_unused = True  # a batch may have labels for one head only
+    layers = ("Qwen2DecoderLayer", "SiglipEncoderLayer")
 
     def __init__(self, recipe: dict[str, Any], config: dict[str, Any]) -> None:
         if recipe["family"] != "mmduet":
