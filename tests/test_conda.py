@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 HOME = Path(__file__).resolve().parents[1]
 
@@ -62,3 +63,17 @@ def test_an_image_can_be_made_of_the_environments(conda: dict[str, str], tmp_pat
     for name in ("base", "torch", "caption"):
         assert f"envs/{name}.yaml" in done.stdout
     assert done.stdout.count("conda env create") == 3
+
+
+@pytest.mark.parametrize("name", ["base", "torch", "caption"])
+def test_the_pins_of_an_environment_fit_together(name: str, tmp_path) -> None:
+    """Pip would find a solution for each without changing a pin."""
+    block = yaml.safe_load((HOME / f"envs/{name}.yaml").read_text())
+    pins = next(d["pip"] for d in block["dependencies"] if isinstance(d, dict))
+    (tmp_path / "pins.in").write_text("\n".join(pins))
+    uv = shutil.which("uv") or str(Path(sys.executable).parent / "uv")
+    command = [uv, "pip", "compile", "--quiet", "--no-header", "--no-annotate"]
+    command += ["--python-version", "3.11", str(tmp_path / "pins.in")]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert set(pins) <= set(done.stdout.split())
