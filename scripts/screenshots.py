@@ -23,6 +23,7 @@ from vireo import config as cfg
 from vireo.errors import VireoError
 from vireo.run import console
 from vireo.run.console import log
+from vireo.toy.mmduet import QUESTION
 
 SIZE = {"width": 1180, "height": 820}
 FLAGS = ("--no-sandbox", "--disable-gpu", "--disable-background-networking")
@@ -91,21 +92,21 @@ def duet(opened: Any, work: Path, out: Path) -> None:
     try:
         url = f"http://127.0.0.1:{PORT}/"
         _wait_for(url, server)
-        view = opened.new_page(viewport=SIZE, color_scheme="light")
+        view = opened.new_page(viewport={**SIZE, "height": 1000}, color_scheme="light")
         view.goto(url)
         view.locator("#example").click()
+        view.locator("#video").get_by_text("events").first.wait_for()
         view.get_by_text("Settings, from the next start on").click()
         view.get_by_label("as fast as possible").check()
         view.get_by_text("Settings, from the next start on").click()
-        view.locator("#question textarea").fill("What happens?")
+        view.locator("#question textarea").fill(QUESTION)
         view.locator("#question textarea").press("Enter")
         view.locator("#start").click()
-        view.locator("#plot svg").wait_for(timeout=1000 * WATCH_S)
-        before, now = "", view.locator("#status").inner_text()
+        view.locator("#screen img").wait_for(timeout=1000 * WATCH_S)
         end = time.monotonic() + WATCH_S
-        while before != now and time.monotonic() < end:
-            time.sleep(3)
-            before, now = now, view.locator("#status").inner_text()
+        while "Watching" in view.locator("#status").inner_text() and time.monotonic() < end:
+            time.sleep(1)
+        time.sleep(1)
         view.screenshot(path=str(out))
         view.close()
         log.info("%s", out)
