@@ -13,7 +13,6 @@ from torch.nn import functional as F
 
 from vireo.errors import VireoError, unknown
 from vireo.models import videomamba
-from vireo.run.console import log
 from vireo.training import Batch, Metrics, Step, labelled, optim, seeds, strong
 from vireo.training.tasks import viclip_finetune
 
@@ -77,10 +76,7 @@ class Task(viclip_finetune.Task):
         start, rows = self.options["start"], None
         if start == "same" and self.labels is not None:
             rows = self._rows(videomamba.labels(self.recipe, weights))
-        kept = videomamba.start_from(
-            model, weights, start, centre=self.options["centre"], head_rows=rows
-        )
-        log.info("%s: fresh are %s", weights, ", ".join(kept) or "no parameters")
+        videomamba.start_from(model, weights, start, centre=self.options["centre"], head_rows=rows)
         return model
 
     def _rows(self, names: list[str] | None) -> list[int] | None:
