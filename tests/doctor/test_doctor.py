@@ -53,6 +53,8 @@ def test_a_result_with_nothing_here(here) -> None:
         ("scannet", "data/receipts/scannet.json"),
         ("data/receipts/videomme.json", "data/receipts/videomme.json"),
         ("demo", "demo"),
+        ("papers", "papers"),
+        ("toy", "paper_toy"),
         ("results/report.html", "results/report.html"),
     ],
 )

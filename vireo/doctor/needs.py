@@ -34,6 +34,8 @@ def resolve(config: cfg.Config, target: str) -> Needs:
     known = {row.paper for row in published.read(cfg.HOME / "config/published.tsv")} - {""}
     if text in ("all", "results/report.html"):
         return _of_runs(config, text, list(config["runs"]))
+    if text == "papers":
+        return _of_papers(config, sorted(known - {"toy"}))
     if text == "demo":
         return _of_runs(config, text, list(DEMO))
     if found := re.fullmatch(r"(?:paper_|results/)?([^/]+?)(?:\.html)?", text):
@@ -65,6 +67,19 @@ def _of_paper(config: cfg.Config, paper: str) -> Needs:
             rows = needs.left_out.setdefault(row.reason, [])
             rows += [text] if (text := f"{row.model} on {row.benchmark}") not in rows else []
     return needs
+
+
+def _of_papers(config: cfg.Config, names: list[str]) -> Needs:
+    """All papers together, each need once."""
+    whole = Needs("papers")
+    for name in names:
+        one = _of_paper(config, name)
+        whole.runs += [run for run in one.runs if run not in whole.runs]
+        whole.recipes += [recipe for recipe in one.recipes if recipe not in whole.recipes]
+        whole.artifacts |= {k: v for k, v in one.artifacts.items() if k not in whole.artifacts}
+        for reason, rows in one.left_out.items():
+            whole.left_out.setdefault(reason, []).extend(rows)
+    return whole
 
 
 def _of_runs(config: cfg.Config, target: str, runs: list[str]) -> Needs:
