@@ -25,7 +25,8 @@ from vireo.run.files import write_json
 
 def main() -> int:
     """Run a shard, or look at single videos or samples."""
-    if {"--video", "--show"} & {argument.partition("=")[0] for argument in sys.argv}:
+    given = {argument.partition("=")[0] for argument in sys.argv}
+    if given & {"--video", "--show", "--only", "--texts", "--ask"}:
         return look()
     return shard()
 
@@ -48,14 +49,16 @@ def look() -> int:
     args = parser.parse_args()
     console.setup(args.log)
     config = cfg.load(args.config)
-    if args.show:
-        if not (args.only and args.benchmark) or args.video:
-            parser.error("--show needs a benchmark and --only ID")
+    if args.show or args.only:
+        if not args.show or not (args.only and args.benchmark) or args.video:
+            parser.error("--show FILE needs a benchmark and --only ID")
         from vireo.report import show
 
         what = show.Asked(args.model, args.benchmark, args.only, args.weights, args.device)
         show.write(config, what, args.show)
         return 0
+    if not args.video:
+        parser.error("--video FILE (or a folder) says what to look at")
     from vireo.run import own
 
     paths = own.videos(args.video)

@@ -1,6 +1,7 @@
 """Results -> one page for people (rule report), or a few lines on the terminal (--summary).
 
-`report.py diff a.json b.json` says why two results differ.
+`report.py diff a.json b.json` says why two results differ; `report.py check RESULT.json …` exits
+with 1 if a published number was missed.
 """
 
 import argparse
@@ -20,6 +21,8 @@ def main() -> int:
     """Parse the command line and write the page, or print."""
     if sys.argv[1:2] == ["diff"]:
         return compare(sys.argv[2:])
+    if sys.argv[1:2] == ["check"]:  # short for --check
+        sys.argv[1] = "--check"
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -183,7 +183,7 @@ def test_check_fails_for_a_missed_number(world, tmp_path):
     result["metrics"]["accuracy"] |= {"verdict": "not reproduced", "reasons": ["too low"]}
     missed = tmp_path / "x.json"
     missed.write_text(json.dumps(result))
-    script = [sys.executable, str(cfg.HOME / "scripts/report.py"), str(missed), "--check"]
+    script = [sys.executable, str(cfg.HOME / "scripts/report.py"), "check", str(missed)]
     done = subprocess.run(script, capture_output=True, text=True)
     assert done.returncode == 1 and "too low" in done.stderr
 

@@ -186,5 +186,7 @@ def test_command_line(small) -> None:
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert len(done.stdout.splitlines()) == 2 and "%" in done.stdout
+    done = subprocess.run([*script, "tiny", "--texts", "a", "b"], capture_output=True)
+    assert done.returncode == 2 and b"--video FILE" in done.stderr
     done = subprocess.run([*script, "tiny", "--only", "1", "--show", "x"], capture_output=True)
-    assert done.returncode == 2 and b"--show needs a benchmark and --only ID" in done.stderr
+    assert done.returncode == 2 and b"--show FILE needs a benchmark and --only ID" in done.stderr
