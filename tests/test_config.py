@@ -134,3 +134,11 @@ def test_views_are_those_of_the_published_numbers() -> None:
         "lvu_scene": (4, 3),
         "lvu_like": (4, 3),
     }
+
+
+def test_true_and_false_of_the_command_line_are_booleans() -> None:
+    """Snakemake hands `--config partial_papers=true` over as text."""
+    config = cfg.load(over={"partial_papers": "true", "offline": "false"})
+    assert config["partial_papers"] is True and config["offline"] is False
+    with pytest.raises(VireoError, match="train: 'yes' should be of type boolean"):
+        cfg.load(over={"train": "yes"})

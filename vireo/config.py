@@ -142,6 +142,8 @@ def _fill(value: Any, rule: Config, root: Config) -> None:
     for key, sub in rule.get("properties", {}).items():
         if key not in value and "default" in sub:
             value[key] = copy.deepcopy(sub["default"])
+        if sub.get("type") == "boolean" and value.get(key) in ("true", "false"):
+            value[key] = value[key] == "true"  # `--config offline=true` comes as text
         if key in value:
             _fill(value[key], sub, root)
     extra = rule.get("additionalProperties")
