@@ -26,6 +26,9 @@ rule train:
         runtime=24 * 60,
         gpu=plan.resources.gpus,
         nodes=plan.resources.nodes,
+        # Its mere presence tells the SLURM plugin to leave srun to the job, which starts a process
+        # group on each of several machines (vireo/training/launch.py); empty, it asks for nothing.
+        mpi="",
     params:
         key=plan.recipe_key,
     shell:

@@ -45,10 +45,8 @@ def receipt(folder: Path, artifact: str, root: Path) -> None:
     path.write_text(json.dumps(told))
 
 
-@pytest.fixture(scope="module")
-def pairs(tmp_path_factory):
+def make_pairs(root: Path) -> None:
     """Small clips whose grey level tells number and frame, and their list; the last is broken."""
-    root = tmp_path_factory.mktemp("pairs")
     entries = []
     for n in range(COUNT):
         length = 12 + n
@@ -58,6 +56,12 @@ def pairs(tmp_path_factory):
     (root / "13.mp4").write_bytes(b"not a video")
     entries.append({"video": "00.mp4", "caption": "Word!"})
     (root / "train.json").write_text(json.dumps(entries))
+
+
+@pytest.fixture(scope="module")
+def pairs(tmp_path_factory):
+    root = tmp_path_factory.mktemp("pairs")
+    make_pairs(root)
     return root
 
 

@@ -7,6 +7,7 @@ batch by the number of processes).
 """
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -47,10 +48,26 @@ def _said(command: list[str]) -> list[str]:
     return done.stdout.split()
 
 
+def address(host: str) -> str:
+    """Where SLURM reaches a machine: its name need not be known outside of SLURM."""
+    try:
+        found = re.search(r"\bNodeAddr=(\S+)", " ".join(_said(["scontrol", "show", "node", host])))
+    except (OSError, subprocess.SubprocessError):
+        found = None
+    return found[1] if found else host
+
+
 def command(
-    arguments: Sequence[str], count: int, hosts: Sequence[str], environ: Mapping[str, str]
+    arguments: Sequence[str],
+    count: int,
+    hosts: Sequence[str],
+    environ: Mapping[str, str],
+    meet: str = "",
 ) -> list[str]:
-    """What starts `arguments` (a script and its options) `count` times on each of `hosts`."""
+    """What starts `arguments` (a script and its options) `count` times on each of `hosts`.
+
+    Several hosts meet at the address `meet`, by default the first one's name.
+    """
     run = [sys.executable, "-m", "torch.distributed.run", f"--nproc-per-node={count}"]
     arguments = ["--", *arguments]  # else torchrun takes our --log for one of its own options
     if len(hosts) < 2:
@@ -58,7 +75,7 @@ def command(
     job = environ["SLURM_JOB_ID"]
     port = PORTS[int(job) % len(PORTS)]
     run += [f"--nnodes={len(hosts)}", "--rdzv-backend=c10d", f"--rdzv-id=vireo-{job}"]
-    run += [f"--rdzv-endpoint={hosts[0]}:{port}"]
+    run += [f"--rdzv-endpoint={meet or hosts[0]}:{port}"]
     # --overlap: Snakemake's own step holds the job's processors and cards already.
     step = ["srun", f"--jobid={job}", f"--nodes={len(hosts)}", f"--ntasks={len(hosts)}"]
     return [*step, "--ntasks-per-node=1", "--overlap", "--kill-on-bad-exit=1", *run, *arguments]
@@ -77,7 +94,8 @@ def run(arguments: Sequence[str], count: int, hosts: Sequence[str], kind: str) -
         if kind == "cuda" and env.get("VIREO_TRUST_DEVICES") != "1":
             held = stack.enter_context(device.several(count))
             env["CUDA_VISIBLE_DEVICES"] = ",".join(held)
-        child = subprocess.Popen(command(arguments, count, hosts, env), env=env)
+        meet = address(hosts[0]) if len(hosts) > 1 else ""
+        child = subprocess.Popen(command(arguments, count, hosts, env, meet), env=env)
         before = signal.signal(signal.SIGTERM, lambda *_: child.send_signal(signal.SIGTERM))
         stack.callback(signal.signal, signal.SIGTERM, before)
         return child.wait()
