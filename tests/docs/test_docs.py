@@ -61,3 +61,17 @@ def test_scripts_and_targets_in_commands_exist(page: Path) -> None:
                 pytest.fail(f"{page.name}: results/{model}/{run_name}.json: {error}")
     for target in re.findall(r"\b(paper_\w+)", text):
         assert needs.resolve(config, target).target == target
+
+
+@pytest.mark.browser
+def test_pictures_are_made_by_the_script(tmp_path) -> None:
+    import subprocess
+    import sys
+
+    (tmp_path / "results").mkdir()
+    (tmp_path / "results/report.html").write_text("<h1>A report</h1>")
+    script = [sys.executable, str(HOME / "scripts/screenshots.py"), "--work", str(tmp_path)]
+    done = subprocess.run([*script, "--out", str(tmp_path)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "report.png").read_bytes().startswith(b"\x89PNG")
+    assert "paper.png: no toy.html or" in done.stderr and "duet.png: no " in done.stderr

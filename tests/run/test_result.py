@@ -7,7 +7,7 @@ from jsonschema import Draft202012Validator, ValidationError
 
 from vireo import config as cfg
 from vireo.metrics.scores import Metric, Scores
-from vireo.run import result
+from vireo.run import result, stats
 from vireo.run.published import Published
 
 STATUS = ["ok", "ok", "missing", "ok", "ok", "undecodable"]
@@ -276,3 +276,13 @@ def test_plain_values():
         "b": [None, 2],
         "c": None,
     }
+
+
+def test_percent_without_bounds_has_an_interval_inside_0_and_100():
+    """Retrieval: no cheap bound for lacking items, but no recall above 100 % either."""
+    hits = pd.Series({f"q{n}": 100.0 * (n > 0) for n in range(12)})
+    metric = Metric.mean(hits, "%")
+    groups = pd.Series({f"q{n}": f"v{n}" for n in range(12)})
+    low, high = stats.clustered_mean(hits, groups, *result._limits(metric)).pair()
+    assert low > 50 and high == 100.0
+    assert result._limits(Metric.mean(hits, "")) == (None, None)

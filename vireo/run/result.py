@@ -106,7 +106,7 @@ def _metric(
     if metric.contributions is None:
         interval = stats.Interval(None, None, "this metric is not a mean over items")
     else:
-        interval = stats.clustered_mean(metric.contributions, groups, metric.low, metric.high)
+        interval = stats.clustered_mean(metric.contributions, groups, *_limits(metric))
     verdict = judge(
         published,
         metric.value,
@@ -138,6 +138,12 @@ def _metric(
         "verdict": verdict.word,
         "reasons": verdict.reasons,
     }
+
+
+def _limits(metric: Metric) -> tuple[float | None, float | None]:
+    """Smallest and largest value of one item; percent has them even where there are no bounds."""
+    known = (metric.low, metric.high)
+    return (0.0, 100.0) if metric.unit == "%" and known == (None, None) else known
 
 
 def _bounds(metric: Metric, status: pd.Series) -> tuple[list[float] | None, str | None]:
@@ -224,7 +230,7 @@ def _control(run: Run, other: Run) -> dict[str, Any]:
         return (b, a) if main.lower_is_better else (a, b)
 
     if metric.contributions is not None and main.contributions is not None:
-        interval = stats.clustered_mean(metric.contributions, groups, metric.low, metric.high)
+        interval = stats.clustered_mean(metric.contributions, groups, *_limits(metric))
         both = pick(main.contributions, metric.contributions)
         drop_interval = stats.paired_difference(*both, groups)
     chance, span = run.scores.chance, interval.pair()
