@@ -171,6 +171,7 @@ EVERY_RULE = (
     "results/toy_viclip/toy_videomme.json",
     "results/toy_clipbert/toy_sqa3d.json",
     "data/receipts/internvid_10m_flt_clips.json",
+    "data/clip_towers/clip_vit_l14/vision.pth",
     "results/report.html",
     "papers",
 )
@@ -179,6 +180,7 @@ RULES = {
     "toy": "the generated world, in the same file formats",
     "scans": "ScanNet `.sens` scans to the small videos that SQA3D asks about",
     "clips": "a list of clips and source videos to clips to train on",
+    "clip_towers": "a CLIP to its two towers, as the files that ViCLIP's authors train from",
     "prepare": "annotations to items, a folder of videos to an inventory",
     "frames": "the frames of a protocol, kept without loss; no torch",
     "train": "a recipe to weights, a table of metrics and a curve",

@@ -1,5 +1,9 @@
 """CLIP files of every origin give the features that their own library computes."""
 
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -121,6 +125,37 @@ def test_half_precision_files_and_single_towers(open_clip_model, tmp_path):
     assert all(torch.equal(parts[k], whole[k]) for k in whole)
     assert whole["vision_encoder.conv1.weight"].shape == (16, 3, 1, 8, 8)
     assert whole["vision_encoder.proj"].dtype == torch.float16
+
+
+@pytest.mark.parametrize("origin", ["openai", "hugging_face"])
+def test_towers_have_the_keys_of_the_authors_files(
+    open_clip_model, hugging_face_model, images, ids, tmp_path, origin
+):
+    """What the authors' notebook cuts out of OpenAI's archive: names, shapes, values."""
+    state = open_clip_model.state_dict()
+    if origin == "openai":
+        path = tmp_path / "ViT-tiny.pt"
+        torch.jit.trace(open_clip_model, (images, ids), check_trace=False).save(str(path))
+    else:
+        hugging_face_model.save_pretrained(tmp_path)
+        path = tmp_path / "model.safetensors"
+    files = {tower: tmp_path / f"{tower}.pth" for tower in ("vision", "text")}
+    command = [sys.executable, "scripts/clip_towers.py", str(path)]
+    command += ["--vision", str(files["vision"]), "--text", str(files["text"])]
+    subprocess.run(command, cwd=Path(__file__).parents[2], check=True)
+    found = {tower: torch.load(file, weights_only=True) for tower, file in files.items()}
+    visual = {k.removeprefix("visual."): v for k, v in state.items() if k.startswith("visual.")}
+    text = {k: v for k, v in state.items() if not k.startswith("visual.") and k != "logit_scale"}
+    for tower, wanted in (("vision", visual), ("text", text)):
+        wanted = {k: v for k, v in wanted.items() if k != "attn_mask"}
+        assert {k: v.shape for k, v in found[tower].items()} == {
+            k: v.shape for k, v in wanted.items()
+        }
+        if origin == "openai":
+            assert all(torch.equal(found[tower][k], v) for k, v in wanted.items())
+    parts = clip_weights.read(files["vision"]) | clip_weights.read(files["text"])
+    whole = clip_weights.read(path)
+    assert all(torch.equal(parts[k], whole[k]) for k in whole)
 
 
 def test_start_of_training_keeps_what_clip_lacks(open_clip_model, tmp_path):

@@ -79,6 +79,20 @@ def rename(named: Mapping[str, Lazy]) -> dict[str, Tensor]:
     return found
 
 
+def towers(path: str | Path) -> dict[str, dict[str, Tensor]]:
+    """`vision` and `text` of a CLIP file as ViCLIP's authors cut them out of OpenAI's archive.
+
+    OpenAI's names, without `visual.` in front, without the learned scale; data types stay, the
+    patch convolution is 2-D. A file with one tower gives an empty dict for the other.
+    """
+    found: dict[str, dict[str, Tensor]] = {"vision": {}, "text": {}}
+    for name, tensor in read(path).items():
+        tower, _, inner = name.partition("_encoder.")
+        flat = tensor.squeeze(2) if inner == "conv1.weight" else tensor
+        found[tower][inner] = flat.contiguous()
+    return found
+
+
 def _from_openai(named: Mapping[str, Lazy]) -> dict[str, Tensor]:
     """OpenAI's and open_clip's names: `visual.` for vision, nothing or `text.` for text."""
     bare_vision = "class_embedding" in named
