@@ -50,6 +50,7 @@ def test_a_result_with_nothing_here(here) -> None:
         ("viclip", "paper_viclip"),
         ("clipbert_sqa3d_fallback", "results/training/clipbert_sqa3d_fallback/weights.safetensors"),
         ("results/training/toy_clipbert", "results/training/toy_clipbert/weights.safetensors"),
+        ("internvid_10m_flt_clips", "data/receipts/internvid_10m_flt_clips.json"),
         ("scannet", "data/receipts/scannet.json"),
         ("data/receipts/videomme.json", "data/receipts/videomme.json"),
         ("demo", "demo"),
@@ -85,6 +86,12 @@ def test_own_scans_instead_of_ready_videos(here) -> None:
     text = said("clipbert/sqa3d", cfg.load(over=over))[1]
     assert "sqa3d_mp4 (videos of sqa3d): made here from the scans" in text
     assert "by hand  scannet (scans for the videos of sqa3d)" in text
+
+
+def test_clips_are_cut_here(here) -> None:
+    text = said("internvid_10m_flt_clips")[1]
+    assert "internvid_10m_flt_clips (asked for): cut here out of the videos" in text
+    assert "by hand  internvid_10m_flt_videos" in text and "internvid_10m_flt_list" in text
 
 
 def test_training_goes_all_the_way_down(here) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 
 from vireo import config as cfg
 from vireo.doctor import costs, machine
-from vireo.doctor.needs import Needs
+from vireo.doctor.needs import Needs, cut
 from vireo.fetch import local
 from vireo.fetch.receipt import readable
 from vireo.run import tables
@@ -87,6 +87,9 @@ def _artifact(config: cfg.Config, report: Report, name: str, why: str) -> Findin
     if not own and name.endswith("_mp4") and name.removesuffix("_mp4") in config["benchmarks"]:
         there = Path(f"data/receipts/{name}.json").exists()
         return Finding("here" if there else "comes", f"{name} ({why}): made here from the scans")
+    if not own and cut(config, name):
+        there = Path(f"data/receipts/{name}.json").exists()
+        return Finding("here" if there else "comes", f"{name} ({why}): cut here out of the videos")
     lacking = local.describe_missing(name, block, config)
     if not lacking:
         return Finding("here", f"{name} ({why}): {own or local.home(name)}")

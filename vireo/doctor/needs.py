@@ -44,18 +44,24 @@ def resolve(config: cfg.Config, target: str) -> Needs:
         if text in config["recipes"]:
             return _of_recipe(config, text)
         if text in config["artifacts"] or text.startswith("toy_"):
-            return Needs(f"data/receipts/{text}.json", artifacts={text: "asked for"})
+            return _of_artifact(config, text)
     if found := re.fullmatch(r"results/training/([^/]+)(?:/.*)?", text):
         return _of_recipe(config, found[1])
     if found := re.fullmatch(r"data/(?:receipts/)?([^/]+?)(?:\.json)?", text):
         if not found[1].startswith("toy_"):
             cfg.artifact(config, found[1])
-        return Needs(f"data/receipts/{found[1]}.json", artifacts={found[1]: "asked for"})
+        return _of_artifact(config, found[1])
     if found := re.fullmatch(r"(?:results/)?([^/]+)/([^/]+?)(?:\.json|/.*)?", text):
         return _of_runs(config, f"results/{found[1]}/{found[2]}.json", [f"{found[1]}/{found[2]}"])
     hint = "(a target is results/MODEL/BENCHMARK.json, a paper, a recipe or an artifact)"
     names = [*known, *config["recipes"], *config["artifacts"], "all", "demo"]
     raise unknown("target", text, names, hint)
+
+
+def _of_artifact(config: cfg.Config, name: str) -> Needs:
+    needs = Needs(f"data/receipts/{name}.json")
+    _add_artifact(config, needs, name, "asked for")
+    return needs
 
 
 def _of_paper(config: cfg.Config, paper: str) -> Needs:
@@ -134,10 +140,20 @@ def _add_recipe(config: cfg.Config, needs: Needs, recipe: str, even_if_there: bo
         _add_artifact(config, needs, init["artifact"], f"where training {recipe} begins")
 
 
+def cut(config: cfg.Config, name: str) -> bool:
+    """Whether an artifact is cut here out of a list and source videos (rule clips)."""
+    parts = (f"{name.removesuffix('_clips')}_{part}" for part in ("list", "videos"))
+    return name.endswith("_clips") and all(part in config["artifacts"] for part in parts)
+
+
 def _add_artifact(config: cfg.Config, needs: Needs, name: str, why: str) -> None:
     if name in needs.artifacts:
         return
     needs.artifacts[name] = why
+    if cut(config, name):  # rule clips cuts them out of these
+        stem = name.removesuffix("_clips")
+        _add_artifact(config, needs, f"{stem}_list", f"list of the clips of {stem}")
+        _add_artifact(config, needs, f"{stem}_videos", f"source videos of {stem}")
     if name.endswith("_mp4") and (made_for := name.removesuffix("_mp4")) in config["benchmarks"]:
         # Rule scans makes these videos out of the benchmark's questions and scans.
         options = cfg.benchmark(config, made_for).get("options") or {}
