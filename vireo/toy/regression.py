@@ -20,7 +20,7 @@ from vireo.toy import scene, video
 from vireo.toy.kinetics import TINTS, identifier
 from vireo.toy.viclip_train import background, event
 
-NUMBER = {"train": 288, "val": 48, "test": 64}
+NUMBER = {"train": 720, "val": 48, "test": 64}
 WIDEST = 2.0  # of the target, to both sides
 SHAPES = {
     "train": ("ball", "ring", "bar"),
