@@ -62,6 +62,7 @@ def look() -> int:
     from vireo.run import own
 
     paths = own.videos(args.video)
+    own.check(config, args.model, args.benchmark, {"texts": args.texts, "ask": args.ask})
     with own.loaded(config, args.model, args.benchmark, args.weights, args.device) as held:
         return own.say(config, held, paths, args.texts, args.ask)
 

@@ -87,6 +87,15 @@ def test_a_classifier_names_its_best_classes(small, capsys) -> None:
     assert code == 0 and len(text.splitlines()) == 5 and "class " in text
 
 
+def test_a_videomamba_names_classes_too(small, capsys) -> None:
+    over = {"models": {"toy_videomamba_short": {"weights": None}}, "decode": {"workers": 0}}
+    config = cfg.load(over={**over, "device": "cpu"})
+    with own.loaded(config, "toy_videomamba_short") as held:
+        film = own.videos(Path("data/videos/film00.mp4"))
+        assert own.say(config, held, film, [], []) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 5
+
+
 def test_an_answerer_answers() -> None:
     import torch
 
@@ -120,13 +129,13 @@ def test_an_answerer_answers() -> None:
     [
         ("tiny", ["one"], [], "at least two texts"),
         ("tiny", [], ["what?"], "--ask is for an Answerer; tiny is a DualEncoder"),
+        ("clipbert", [], [], "ask something"),
         ("tiny_ft", ["a", "b"], [], "--texts is for a DualEncoder; tiny_ft is a Classifier"),
     ],
 )
-def test_what_a_model_cannot_do(small, capsys, model, texts, questions, message) -> None:
-    weights = {"tiny": "tiny.safetensors", "tiny_ft": "ft.safetensors"}[model]
+def test_what_a_model_cannot_do(small, model, texts, questions, message) -> None:
     with pytest.raises(VireoError, match=message):
-        told(small, capsys, model, "data/videos/film00.mp4", texts, questions, weights)
+        own.check(small.config, model, None, {"texts": texts, "ask": questions})
 
 
 def test_what_is_not_there(small) -> None:

@@ -141,8 +141,6 @@ class Ranker:
     """Frames -> the given texts, best first; the shares are the softmax of the scores."""
 
     def __init__(self, held: Loaded, texts: list[str]) -> None:
-        if len(texts) < 2:
-            raise VireoError("give at least two texts after --texts: probabilities are among them")
         self.held, self.texts = held, texts
         self.table = held.model.embed_text(texts).float().cpu()
 
@@ -178,8 +176,6 @@ class Answers:
     """Frames -> the best answers to one question each."""
 
     def __init__(self, held: Loaded, questions: list[str]) -> None:
-        if not questions:
-            raise VireoError('ask something: --ask "What is on my left?"')
         self.held, self.questions = held, questions
 
     def __call__(self, frames: np.ndarray) -> list[list[Guess]]:
@@ -206,19 +202,29 @@ def article(kind: str) -> str:
     return f"{'an' if kind[0] in 'AEIO' else 'a'} {kind}"
 
 
+def check(config: cfg.Config, model: str, benchmark: str | None, given: dict[str, list]) -> None:
+    """VireoError for texts or questions (`given["texts"]`, `given["ask"]`) that do not fit a model.
+
+    Asked before weights are loaded, which may take minutes.
+    """
+    kind = suitable(config, model, benchmark)[1]
+    for option, wants in (("texts", "DualEncoder"), ("ask", "Answerer")):
+        if given.get(option) and kind != wants:
+            here = f"{model} is {article(kind)}"
+            raise VireoError(f"--{option} is for {article(wants)}; {here}")
+    if kind == "DualEncoder" and len(given.get("texts") or ()) < 2:
+        raise VireoError("give at least two texts after --texts: probabilities are among them")
+    if kind == "Answerer" and not given.get("ask"):
+        raise VireoError('ask something: --ask "What is on my left?"')
+
+
 def say(
     config: cfg.Config, held: Loaded, paths: list[Path], texts: list[str], questions: list[str]
 ) -> int:
     """Print what the model says: lines for one video, a table (tabs) for several.
 
-    Returns 1 when no video could be read. VireoError for texts or questions to a model of another
-    kind, and for a single video that cannot be read.
+    Returns 1 when no video could be read. VireoError for a single video that cannot be read.
     """
-    for given, option, kind in ((texts, "texts", "DualEncoder"), (questions, "ask", "Answerer")):
-        if given and held.kind != kind:
-            raise VireoError(
-                f"--{option} is for {article(kind)}; {held.name} is {article(held.kind)}"
-            )
     if held.kind == "DualEncoder":
         ranker = Ranker(held, texts)
         columns, ask = ["video"], lambda frames: [("", ranker(frames))]
