@@ -151,3 +151,22 @@ def test_crops_cover_the_long_side(height, width, crops) -> None:
     if crops > 1:
         np.testing.assert_array_equal(found[0], frames[:, :size, :size])
         np.testing.assert_array_equal(found[-1], frames[:, -size:, -size:])
+
+
+@pytest.mark.parametrize("rate", [2, 5, 25])
+def test_windows_of_a_file_are_the_references(tmp_path, rate) -> None:
+    """Items of windows, decoded, show the frames that the reference computes."""
+    from fractions import Fraction
+
+    from vireo.benchmarks.actions import LAST_FRAME
+    from vireo.media.sample import Request, take
+    from vireo.toy import video
+
+    grey = (np.full((32, 32, 3), n % 256, np.uint8) for n in range(rate * 21))
+    count = video.write(tmp_path / "v.mp4", grey, video.Encoding(fps=Fraction(rate)))
+    for start, end in views.windows(21, 8, 5):
+        rule = {"rule": "sparse_views", "n": 6, "segments": 2}
+        asked = (float(start), float(end) + LAST_FRAME)
+        found = take(Request("v", str(tmp_path / "v.mp4"), "file", rule, None, *asked))
+        want = [views.window_frames(count, rate, start, end, 6, 2, s) for s in (0, 1)]
+        assert found.indices == [*chain(*want)]
