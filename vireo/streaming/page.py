@@ -17,15 +17,12 @@ from typing import Any
 
 from vireo.errors import VireoError
 from vireo.run.console import log
+from vireo.streaming.at_home import AtHome
 from vireo.streaming.conversation import Settings
 from vireo.streaming.live import Footage, Limits, Viewer, footage
 
 MODES = {"score of one frame": "prob", "sum of scores": "sum"}
 SPEEDS = {"as the video plays": 1.0, "four times as fast": 0.25, "as fast as possible": 0.0}
-POLICY = (
-    "default-src 'self' 'unsafe-inline' 'unsafe-eval' data: blob:; object-src 'none'; "
-    "frame-ancestors 'self'; form-action 'self'"
-)
 WIDTH, HEIGHT, LEFT, FOOT = 640, 180, 34, 20  # of the plot
 CSS = """
 #screen img { width: 100%; max-width: 24rem; border-radius: .4rem; background: #000; }
@@ -388,24 +385,3 @@ class Page:
         if block:
             demo.block_thread()
         return demo, url
-
-
-class AtHome:
-    """ASGI middleware: the browser may ask this server only."""
-
-    def __init__(self, app: Any) -> None:
-        self.app = app
-
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        """Add the policy to every answer."""
-
-        async def sent(message: Any) -> None:
-            if message["type"] == "http.response.start":
-                more = [
-                    (b"content-security-policy", POLICY.encode()),
-                    (b"referrer-policy", b"no-referrer"),
-                ]
-                message = {**message, "headers": [*message.get("headers", []), *more]}
-            await send(message)
-
-        await self.app(scope, receive, sent)
