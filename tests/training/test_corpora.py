@@ -12,6 +12,7 @@ import torch
 
 from vireo import config as cfg
 from vireo.models import viclip
+from vireo.nn import templates
 from vireo.run.plan import Plan
 from vireo.toy import video
 from vireo.training import lists, schedule
@@ -54,6 +55,18 @@ def test_rows_and_videos_become_a_corpus(tmp_path) -> None:
     assert (tmp_path / "made" / pairs[0].video).is_file()
     failed = (tmp_path / "made/failed.tsv").read_text().splitlines()
     assert failed[1:] == ["clips/gonegonegon_0_1000.mp4\tno source video"]
+
+
+def test_class_names_become_sentences(tmp_path) -> None:
+    """Lists named after Kinetics hold labels; a sentence is drawn for each look at a clip."""
+    entries = [{"video": "a.mp4", "caption": "Playing volleyball!"}]
+    for name in ("kinetics400.json", "kinetics400_raw.json"):
+        (tmp_path / name).write_text(json.dumps(entries))
+    pair = lists.read(tmp_path / "kinetics400.json")[0]
+    said = {pair.said(np.random.default_rng(seed)) for seed in range(400)}
+    assert said == set(templates.expand("playing volleyball", "clip28")) and len(said) == 28
+    raw = lists.read(tmp_path / "kinetics400_raw.json")[0]
+    assert raw.said(np.random.default_rng(0)) == "playing volleyball"
 
 
 def test_clips_of_ones_own_are_not_cut() -> None:

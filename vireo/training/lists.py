@@ -11,7 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+import numpy as np
+
 from vireo.errors import VireoError
+from vireo.nn.templates import expand
 from vireo.nn.words import clean
 from vireo.run import files
 from vireo.training import seeds
@@ -25,6 +28,7 @@ class Pair:
     """A video, its cleaned caption, and its number in its own list.
 
     `start`, `end`: seconds of a part, None = the whole; `kind`: "file", or "jpegs" for a folder.
+    `label`: the caption is the name of a class.
     """
 
     video: str
@@ -33,6 +37,14 @@ class Pair:
     start: float | None = None
     end: float | None = None
     kind: str = "file"
+    label: bool = False
+
+    def said(self, rng: np.random.Generator) -> str:
+        """The caption; a class name stands in one of CLIP's 28 sentences."""
+        if not self.label:
+            return self.caption
+        sentences = expand(self.caption, "clip28")
+        return sentences[int(rng.integers(len(sentences)))]
 
 
 class Pairs(Protocol):
@@ -57,6 +69,7 @@ class JsonPairs:
             kept = sorted(rng.permutation(len(entries))[: int(len(entries) * share)].tolist())
             entries = [entries[i] for i in kept]
         self.pairs: list[Pair] = []
+        label = holds_labels(path)
         for place, entry in enumerate(entries):
             try:
                 video, caption = entry["video"], entry["caption"]
@@ -66,7 +79,7 @@ class JsonPairs:
                 raise VireoError(f"{path}, entry {place}: `video` and `caption` must be text")
             text = clean(caption)
             if len(text.split()) >= min_words:
-                self.pairs.append(Pair(video, text, len(self.pairs)))
+                self.pairs.append(Pair(video, text, len(self.pairs), label=label))
         self.dropped = len(entries) - len(self.pairs)
         if self.dropped:
             log.info("%s: %d captions under %d words dropped", path, self.dropped, min_words)
@@ -109,7 +122,13 @@ class SqlitePairs:
     def __getitem__(self, index: int) -> Pair:
         asked = self._connection().execute("select video, caption from annos where id=?", (index,))
         video, caption = asked.fetchone()
-        return Pair(video, clean(caption), index)
+        return Pair(video, clean(caption), index, label=holds_labels(self.path))
+
+
+def holds_labels(path: Path) -> bool:
+    """Whether a list's captions are class names, by the name of the file."""
+    # parity: as the reference tells them; "raw" in the name keeps them as they are
+    return "kinetics" in path.name and "raw" not in path.name
 
 
 def read(path: Path, share: float = 1.0, min_words: int = 2) -> Pairs:

@@ -86,7 +86,7 @@ class Samples:
         clip = augment(frames, rng, self.task.size, scale, flip)
         return {
             "clip": clip,
-            "tokens": self.task.tokens(pair.caption),
+            "tokens": self.task.tokens(pair.said(rng)),
             "id": number,
             "failures": failed,
         }
