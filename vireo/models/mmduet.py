@@ -197,14 +197,23 @@ class MMDuet(nn.Module):
         }
 
     def init_weights(self, generator: torch.Generator | None = None) -> None:
-        """Normal 0.02 for weights, zero for biases, one for norms."""
+        """Normal weights, zero for biases, one for norms.
+
+        A matrix's variance is 1 / inputs: the usual 0.02 is that of a width of thousands, and a
+        small model trained from it learns nothing for hundreds of steps. Outputs start near 0.
+        """
         for name, parameter in self.named_parameters():
             if name.endswith("bias"):
                 nn.init.zeros_(parameter)
             elif "norm" in name:
                 nn.init.ones_(parameter)
             else:
-                nn.init.normal_(parameter, std=0.02, generator=generator)
+                std = parameter[0].numel() ** -0.5
+                if "head" in name or parameter.dim() < 2:
+                    std = 0.02
+                elif "embed_tokens" in name or "position_embedding" in name:
+                    std = 0.5
+                nn.init.normal_(parameter, std=std, generator=generator)
 
 
 def pool(features: Tensor, stride: int, mode: str = "bilinear") -> Tensor:
@@ -248,7 +257,8 @@ def original(name: str) -> str:
     return name
 
 
-def _complete(arch: dict[str, Any]) -> dict[str, Any]:
+def complete(arch: dict[str, Any]) -> dict[str, Any]:
+    """An arch with what it leaves out; VireoError names an unknown key."""
     for key in arch:
         if key not in FULL:
             raise unknown("key of an mmduet arch", key, FULL)
@@ -261,7 +271,7 @@ def _complete(arch: dict[str, Any]) -> dict[str, Any]:
 def build(arch: dict[str, Any], generator: torch.Generator | None = None) -> MMDuet:
     """The model of `arch` (keys of `FULL`; what is left out is the released size), initialised."""
     with torch.device("meta"):
-        module = MMDuet(_complete(arch))
+        module = MMDuet(complete(arch))
     device = torch.get_default_device()
     if device.type != "meta":
         module.to_empty(device=device)
@@ -373,7 +383,7 @@ def load(
         if key not in ("base", "merge", "tower_autocast"):
             raise unknown("option of mmduet", key, ("base", "merge", "tower_autocast"))
     set_precision(bool(cfg.get("tf32")))
-    arch = _complete(cfg["arch"])
+    arch = complete(cfg["arch"])
     if beside := receipt.named(cfg, "base"):
         options = {"base": str(beside.parent), **options}
     if weights is None:

@@ -61,8 +61,8 @@ def _write(path: Path, rng: np.random.Generator, tints: range) -> tuple[list[Sho
     shown, looks, length = _events(rng)
     texture = list(scene.TEXTURES)[int(rng.integers(len(scene.TEXTURES)))]
     ground = scene.paint(background(rng, texture, tints), WIDTH, HEIGHT)
-    places = [(float(rng.uniform(0.3, 0.7)), float(rng.uniform(0.35, 0.65))) for _ in shown]
-    sizes = rng.uniform(0.2, 0.26, len(shown))
+    places = [(float(rng.uniform(0.42, 0.58)), float(rng.uniform(0.42, 0.58))) for _ in shown]
+    sizes = rng.uniform(0.26, 0.32, len(shown))
     pictures = []
     for frame in range(int(length * FPS)):
         picture = ground.copy()
