@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 
 from vireo import benchmarks, toy
@@ -66,6 +67,46 @@ def test_rows_and_scores(
     assert scores.metrics[scores.primary].value is not None
     assert module.export(items, rows, tmp_path, {**block, "model": "toy"})[0].exists()
     assert infer.run(job)["from_journal"] == 3
+
+
+def test_embeddings_are_shared_by_benchmarks(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second benchmark decodes nothing; its rows are those of a run that keeps nothing."""
+    from vireo.media import pool
+
+    monkeypatch.chdir(tmp_path)
+    config = cfg.load()
+    model = {**config["models"]["toy_mmduet"], "arch": ARCH, "weights": None}
+    config["models"]["toy_mmduet"] = model
+
+    def rows(name: str, folder: str, **changes: Any) -> pd.DataFrame:
+        block = config["benchmarks"][f"toy_{name}"]
+        items = benchmarks.module(name).items({"data": data}, block)
+        videos = benchmarks.module(name).videos({"data": data}, items, block)
+        tables.write(items, "items.parquet")
+        tables.write(videos, "videos.parquet")
+        job = infer.Job(
+            {**config, **changes}, "toy_mmduet", f"toy_{name}", "val", "1-of-1",
+            Path("items.parquet"), Path("videos.parquet"), None, Path(f"{name}.parquet"),
+            device="cpu", threads=1, journals=Path(folder),
+        )  # fmt: skip
+        infer.run(job)
+        table = predictions.read([job.out]).drop(columns="seconds")
+        return table.map(lambda value: value.tolist() if hasattr(value, "tolist") else value)
+
+    plain = rows("charades", "a", keep_embeddings=False)
+    assert not Path("cache/embeddings").exists()
+    rows("qvhighlights", "b")
+    (kept,) = Path("cache/embeddings").iterdir()
+    first = min(kept.iterdir())
+    with monkeypatch.context() as patch:
+        patch.setattr(pool, "decode", lambda *_: pytest.fail("decoded again"))
+        again = rows("charades", "c")
+    pd.testing.assert_frame_equal(again, plain)
+    first.write_bytes(first.read_bytes()[:100])
+    pd.testing.assert_frame_equal(rows("charades", "d"), plain)
+    assert first.stat().st_size > 100
 
 
 def test_settings_of_a_protocol() -> None:

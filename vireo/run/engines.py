@@ -41,6 +41,7 @@ class Clip:
     frames: list[int] = field(default_factory=list)  # numbers of the frames used, in order
     source: tuple[int, int] | None = None  # size, mtime_ns of the file
     tensor: Tensor | None = None  # [T,3,H,W]; None unless status is ok
+    keep: Path | None = None  # where a watcher keeps what it makes of the frames
 
 
 class Engine(Protocol):

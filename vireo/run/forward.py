@@ -24,6 +24,7 @@ from vireo.run import controls, device, engines, identity, tables, texts
 from vireo.run.console import Progress, log
 from vireo.run.device import Batches
 from vireo.run.due import Work, known, views_of, without
+from vireo.run.embeddings import HONEST, Embeddings
 from vireo.run.engines import Clip, Engine
 from vireo.run.journal import Journal, Row
 from vireo.run.prefetch import Prefetch
@@ -66,7 +67,11 @@ def compute(
         batches = device.Batches(batch)
         name = torch.cuda.get_device_name(where) if where.type == "cuda" else "cpu"
         journal.facts = {"device": name, "torch": torch.__version__}
-        clips = _clips(job, due, engine, protocol, threads)
+        kept = None
+        if bench["needs"] == "Watcher" and job.config["keep_embeddings"]:
+            key = identity.embeddings_key(job.config, job.model, weights, protocol)
+            kept = Embeddings(key) if job.control in HONEST else None
+        clips = _clips(job, due, engine, protocol, threads, kept)
         with Prefetch(clips, 2 * batch) as ahead, Progress(len(due), job.name, "video") as bar:
             for ready in _batched(ahead, batches):
                 started = time.monotonic()
@@ -99,18 +104,37 @@ def load_model(
 
 
 def _clips(
-    job: "Job", due: list[Work], engine: Engine, protocol: dict[str, Any], threads: int
+    job: "Job",
+    due: list[Work],
+    engine: Engine,
+    protocol: dict[str, Any],
+    threads: int,
+    kept: Embeddings | None,
 ) -> Iterator[Clip]:
-    """Decode, spoil if this is a control, and transform; runs in the prefetching thread."""
+    """Decode, spoil if this is a control, and transform; runs in the prefetching thread.
+
+    Videos whose embeddings are kept come first and are not decoded.
+    """
     settings = dict(job.config["decode"])
+    rest = []
+    for work in due:
+        found = kept.get(work) if kept else None
+        if found is None:
+            rest.append(work)
+            continue
+        embeds, facts = found
+        flags, numbers = facts["flags"], facts["frames"]
+        clip = Clip(work.items, flags=flags, frames=numbers, source=work.source, tensor=embeds)
+        yield clip
     settings["workers"] = threads if settings.get("workers") is None else settings["workers"]
-    for work, sample in decoded(due, protocol, settings):
+    for work, sample in decoded(rest, protocol, settings) if rest else ():
         clip = Clip(work.items, sample.status, sample.error, sample.seconds, list(sample.flags))
         if sample.status == "ok":
             try:
                 frames, numbers = controls.spoil(job.control, sample.frames, list(sample.indices))
                 clip.frames = [int(n) for n in numbers]
                 clip.tensor = engine.transform(np.ascontiguousarray(frames))
+                clip.keep = kept.path(work) if kept else None
             except Exception as error:
                 _mark(clip, error)
         clip.source = work.source

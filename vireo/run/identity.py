@@ -79,6 +79,14 @@ def texts_key(
     return digest([_model(config, model, weights), context])
 
 
+def embeddings_key(
+    config: cfg.Config, model: str, weights: Path | None, protocol: dict[str, Any]
+) -> str:
+    """Name of the folder with a watcher's frame embeddings, whatever the benchmark."""
+    rule = {k: v for k, v in protocol.get("frames", {}).items() if k != "store"}
+    return digest([_model(config, model, weights), rule, protocol.get("resize"), ENGINE])
+
+
 def _classes(module: str, items: pd.DataFrame, protocol: dict[str, Any]) -> str | None:
     """Digest of the prompts that all items share; they come from answers, not in `items_hash`."""
     shared = getattr(benchmarks.module(module), "shared_texts", None)

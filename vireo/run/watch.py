@@ -15,9 +15,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
+import torch
 from torch import Tensor
 
 from vireo.errors import VireoError
+from vireo.run import embeddings
 from vireo.streaming.conversation import HEADS, Settings
 
 if TYPE_CHECKING:
@@ -63,7 +65,12 @@ class Watcher:
 
     def _clip(self, clip: "Clip") -> "list[Row]":
         assert clip.tensor is not None
-        embeds = self.model.embed_frames(clip.tensor)
+        if clip.tensor.dtype == torch.uint8:
+            embeds = self.model.embed_frames(clip.tensor)
+            if clip.keep is not None:
+                embeddings.keep(clip.keep, embeds, clip.frames, clip.flags)
+        else:  # kept by an earlier run
+            embeds = clip.tensor.to(self.model.device)
         rows = []
         for item in clip.items:
             turns = [json.loads(turn) for turn in item.options]
