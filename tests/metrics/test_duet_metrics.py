@@ -145,6 +145,28 @@ def test_judge_by_batch_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         judge.Judge("http", url="x")
 
 
+def test_judge_of_transformers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A random chat model: whatever it replies is read, counted and remembered."""
+    from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
+
+    from vireo.streaming.conversation import Text
+
+    monkeypatch.chdir(tmp_path)
+    config = Qwen2Config(
+        vocab_size=260, hidden_size=16, intermediate_size=16, num_hidden_layers=1,
+        num_attention_heads=2, num_key_value_heads=2, eos_token_id=257, pad_token_id=256,
+    )  # fmt: skip
+    Qwen2ForCausalLM(config).save_pretrained("judge")
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=Text.of_bytes().tokenizer)
+    tokenizer.chat_template = "{% for m in messages %}{{ m['content'] }}\n{% endfor %}"
+    tokenizer.save_pretrained("judge")
+    one = judge.Judge("transformers", model="judge")
+    marks = one.marks([PAIR])
+    assert 1.0 <= marks[PAIR] <= 5.0 and one.failures in (0, 1)
+    monkeypatch.setattr(judge, "local", lambda _: pytest.fail("asked again"))
+    assert judge.Judge("transformers", model="judge").marks([PAIR]) == marks
+
+
 def dense_inputs(name: str) -> tuple[dict[str, dense.Segments], dict[str, dense.Segments]]:
     gold = {e["question_id"]: dense.gold(e["answer"]) for e in read(f"{name}_gold.json")}
     lines = read(f"{name}_pred.jsonl")
@@ -198,6 +220,15 @@ def test_dense_captions_with_java() -> None:
         _, each = dense.evaluate(*dense_inputs("youcook2_long"), options, meteor)
         ordered = expected_dense("youcook2_long")["soda_c_if_columns_in_numeric_order"]
         assert [row["SODA_c_2"] for row in each.values()] == pytest.approx(ordered, abs=1e-6)
+
+
+@pytest.mark.java
+def test_texts_of_any_characters_stay_in_step() -> None:
+    """An untrained model says anything: other ends of lines, control characters."""
+    texts = ["".join(map(chr, range(1, 256))), "a\rb\x85c\u2028d", "A cup.", "", "\x0c", "z"]
+    found = coco.tokenize(texts)
+    assert list(found) == texts
+    assert found["A cup."] == "a cup" and found["z"] == "z" and found["\x0c"] == ""
 
 
 def test_no_java_says_so(monkeypatch: pytest.MonkeyPatch) -> None:

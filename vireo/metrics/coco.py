@@ -8,6 +8,7 @@ the package `Java.find()` says why, and nothing is computed in their stead.
 import contextlib
 import math
 import os
+import re
 import shutil
 import subprocess
 import tempfile
@@ -23,6 +24,7 @@ from vireo.errors import VireoError
 # Removed after tokenisation, as the official tokenizer wrapper does.
 QUOTES = {"''", "'", "``", "`", "-LRB-", "-RRB-", "-LCB-", "-RCB-"}
 PUNCTUATION = QUOTES | {".", "?", "!", ",", ":", "-", "--", "...", ";"}
+BREAKS = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 SIGMA, GRAMS = 6.0, 4
 
 
@@ -83,7 +85,8 @@ def tokenize(texts: Iterable[str], java: Java | None = None) -> dict[str, str]:
         return {}
     jar = java.folder / "tokenizer/stanford-corenlp-3.4.1.jar"
     with tempfile.NamedTemporaryFile("w", encoding="utf-8", suffix=".txt") as file:
-        file.write("\n".join(" ".join(text.split("\n")) for text in unique))
+        # Whatever Java might take for the end of a line, so that lines stay in step with texts.
+        file.write("\n".join(BREAKS.sub(" ", text) for text in unique))
         file.flush()
         command = [java.java, "-cp", str(jar), "edu.stanford.nlp.process.PTBTokenizer"]
         command += ["-preserveLines", "-lowerCase", file.name]
