@@ -3,6 +3,7 @@
 import hashlib
 import json
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,8 @@ from safetensors.torch import load_file
 
 from vireo.streaming import conversation as talk
 from vireo.streaming.conversation import SYSTEM_PROMPT, Text
-from vireo.training import duet_data
+from vireo.toy import mmduet as world
+from vireo.training import duet_data, duet_metadata
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden/mmduet"
 DATA = json.loads((GOLDEN / "datasets.json").read_text())
@@ -90,3 +92,22 @@ def test_what_is_drawn_is_a_function_of_the_generator() -> None:
             assert one == other
             roles = [turn["role"] for turn in one.turns]
             assert "user" in roles and "stream" in roles
+
+
+def test_durations_are_measured_once_and_broken_files_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    root = tmp_path / "videos"
+    root.mkdir()
+    world.example(root / "a.mp4")
+    (root / "b.mp4").write_bytes(b"nothing")
+    first = duet_metadata.scan(root, ["a.mp4", "b.mp4", "none.mp4", "a.mp4"], workers=2)
+    assert list(first) == ["a.mp4"] and first["a.mp4"]["fps"] == world.FPS
+    assert first["a.mp4"]["frame_count"] == first["a.mp4"]["duration"] * world.FPS
+    asked: list[str] = []
+    measure = duet_metadata.measure
+    monkeypatch.setattr(duet_metadata, "measure", lambda p: asked.append(p.name) or measure(p))
+    shutil.copy(root / "a.mp4", root / "b.mp4")
+    assert list(duet_metadata.scan(root, ["a.mp4", "b.mp4"])) == ["a.mp4", "b.mp4"]
+    assert asked == ["b.mp4"]

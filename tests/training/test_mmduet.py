@@ -1,6 +1,8 @@
 """MMDuet's training: losses and gradients of the authors' code, adapters out and in again."""
 
 import json
+import shutil
+import subprocess
 import sys
 from fractions import Fraction
 from pathlib import Path
@@ -9,8 +11,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import yaml
 from safetensors.torch import load_file, save_file
 
+from vireo import config as cfg
 from vireo.errors import VireoError
 from vireo.models import mmduet
 from vireo.nn import lora
@@ -186,3 +190,48 @@ def test_wrong_recipes_are_named(world: Path) -> None:
     (world / "cache").mkdir(exist_ok=True)
     data = task_file.Task(recipe_of(), {}).dataset("train")
     assert len(data) == 1  # the two conversations on the broken file are left out
+
+
+def trained(folder: Path, name: str, processes: int, **changes: Any) -> dict[str, torch.Tensor]:
+    """Weights of three steps of a recipe, in this process or in several others."""
+    from accelerate.state import AcceleratorState
+
+    from vireo.training import launch
+    from vireo.training.loop import train
+
+    recipe = recipe_of(batch_size=2, micro_batch=1, steps=3, save_steps=1, **changes)
+    blocks = {"recipes": {name: recipe}, "artifacts": {"world": {"by_hand": "made here"}}}
+    (folder / "mine.yaml").write_text(yaml.safe_dump(blocks))
+    if processes == 1:
+        AcceleratorState._reset_state(reset_partial_state=True)
+        config = {**cfg.load([folder / "mine.yaml"]), "device": "cpu"}
+        return load_file(train(name, cfg.recipe(config, name), config))
+    script = [str(cfg.HOME / "scripts/train.py"), name, "--device", "cpu", "--threads", "1"]
+    command = launch.command([*script, "--config", "mine.yaml"], processes, [], {})
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return load_file(folder / f"results/training/{name}/weights.safetensors")
+
+
+def near(ours: dict[str, torch.Tensor], theirs: dict[str, torch.Tensor]) -> None:
+    assert ours.keys() == theirs.keys()
+    for key, value in ours.items():
+        torch.testing.assert_close(theirs[key], value, atol=1e-4, rtol=1e-3, msg=key)
+
+
+LORA = {"lora": {"r": 2, "alpha": 4, "dropout": 0.0}}
+WHOLE = {"lora": None, "tower": True}
+
+
+@pytest.mark.parametrize("model", [LORA, pytest.param(WHOLE, marks=pytest.mark.slow)])
+def test_spread_over_two_processes_and_resumed_on_one(world: Path, model: dict[str, Any]) -> None:
+    """`fsdp: true`: the steps of one process that holds the whole model."""
+    both = trained(world, "spread", 2, model=model, fsdp=True)
+    near(trained(world, "plain", 1, model=model), both)
+    # The last step again, from the checkpoint before it.
+    (state,) = (world / "cache/training/spread").iterdir()
+    shutil.rmtree(state / "step-000000003")
+    (state / "latest").write_text("step-000000002\n")
+    shutil.rmtree(world / "results/training/spread")
+    near(trained(world, "spread", 1, model=model, fsdp=True), both)
+    assert (state / "step-000000003").exists()
