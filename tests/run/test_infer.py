@@ -19,7 +19,7 @@ import torch
 from vireo import benchmarks, models
 from vireo.errors import VireoError
 from vireo.media.sample import Sample
-from vireo.run import forward, identity, infer, predictions
+from vireo.run import device, forward, identity, infer, predictions
 from vireo.run.controls import CONTROLS, partners
 from vireo.run.journal import Journal
 
@@ -512,3 +512,14 @@ def test_finding_weights(tmp_path):
         identity.find_weights(receipt, {"weights": {"artifact": "art"}})
     with pytest.raises(VireoError, match="no weights at"):
         identity.find_weights(tmp_path / "absent.pth", {})
+
+
+@pytest.mark.parametrize("size", [1, 2, 3])
+def test_batches_hold_one_shape_and_are_never_empty(size) -> None:
+    shapes = [2, 2, 3, None, 3, 2, None, 4]
+    clips = [forward.Clip([], tensor=None if n is None else torch.zeros(n)) for n in shapes]
+    groups = list(forward._batched(clips, device.Batches(size)))
+    assert [id(clip) for group in groups for clip in group] == [id(clip) for clip in clips]
+    for group in groups:
+        held = [clip.tensor.shape for clip in group if clip.tensor is not None]
+        assert group and len(held) <= size and len(set(held)) <= 1

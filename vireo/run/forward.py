@@ -164,7 +164,7 @@ def _batched(clips: Iterable[Clip], batches: Batches) -> Iterator[list[Clip]]:
     shape = None
     for clip in clips:
         if clip.tensor is not None:
-            if shape not in (None, clip.tensor.shape):
+            if ready and shape not in (None, clip.tensor.shape):
                 yield ready
                 ready = []
             shape = clip.tensor.shape
