@@ -218,6 +218,8 @@ def _kept(script: Script, embeds: Tensor, one: Settings, memory: Memory, known: 
     fired: list[int] = []
     generated: list[list[int]] = []
     state, ahead = State(), AHEAD[0]
+    if known.ends:
+        memory.crop(known.ends[-1])  # other settings may have answered behind it
     while state.frame < len(embeds):
         start = state.frame
         if known.scores and not start:
