@@ -63,6 +63,26 @@ def problems_of_all(results: Path) -> list[str]:
     probes = {p["label"]: p for p in sighted["controls"]["shuffled_videos"]["probes"]}
     if probes["seen"]["drop"] < 10:
         found.append(f"shuffled rooms cost ClipBERT {probes['seen']['drop']:.1f} points, under 10")
+    return found + problems_of_duet(results)
+
+
+def problems_of_duet(results: Path) -> list[str]:
+    """Sentences about what the toy MMDuet does not reach."""
+    found = []
+
+    def read(run: str) -> dict:
+        told = json.loads((results / f"toy_mmduet/{run}.json").read_text())
+        return {name: metric["value"] for name, metric in told["metrics"].items()}
+
+    dense = read("toy_youcook2")
+    if dense["F1"] < 0.7 * dense["F1_ceiling"]:
+        share = f"{dense['F1']:.1f} of {dense['F1_ceiling']:.1f}"
+        found.append(f"dense captions: F1 {share}, under 70 %")
+    for run, metric, least in (("toy_charades", "R@0.5", 50), ("toy_qvhighlights", "HIT@1", 60)):
+        values = read(run)
+        floor = max(least, 2 * values[f"{metric}_shuffled"])
+        if values[metric] < floor:
+            found.append(f"{run}: {metric} {values[metric]:.1f} is below {floor:.1f}")
     return found
 
 
