@@ -53,9 +53,20 @@ def test_rankings_have_no_examples_and_numbers_no_verdict() -> None:
     assert examples.choose(held) == [] and "ranked together" in held.why_no_examples
     made = examples.choose(shown("regression", [0.5, 1.5], ["0.4", "1.0"]))
     assert len(made) == 2 and all(e.right is None for e in made)
-    said = {"fps": 2, "asked": [], "answers": {"0.5": []}}
-    made = examples.choose(shown("magqa", [said], ["x"]))
-    assert made[0].right is None and '"answers"' in made[0].prediction
+
+
+def test_what_a_watcher_said_is_told_with_its_seconds() -> None:
+    turn = {"role": "assistant", "content": "a red ball", "time": 3.0}
+    said = [{"fps": 2, "asked": [], "answers": {"0.5": turns}} for turns in ([turn, turn], [])]
+    held = shown("magqa", said, ["", ""])
+    gold = [{"role": "assistant", "content": "a red ball " * 90, "time": [1.0, 5.0]}]
+    held.items["meta"] = [json.dumps({"answer": gold}), json.dumps({"timestamps": [[2, 4]]})]
+    made = {e.id: e for e in examples.choose(held)}
+    assert made["q0"].prediction == "[3.0 s] a red ball  [3.0 s] a red ball"
+    assert made["q0"].right is None and len(made["q0"].answer) == 401
+    assert made["q0"].answer.startswith("[1.0 to 5.0 s] a red ball")
+    assert made["q1"].answer == "[2.0 to 4.0 s]"
+    assert "nothing said" in made["q1"].prediction
 
 
 def test_of_hundreds_of_options_the_best_and_the_right_one() -> None:

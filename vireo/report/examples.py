@@ -21,6 +21,7 @@ FRAMES = Path("cache/frames")
 SIDE = 128  # pixels of a thumbnail's longer side
 EACH = 3
 MANY, BEST = 8, 5  # options of a question
+LONGEST = 400  # letters
 
 
 @dataclass
@@ -76,6 +77,10 @@ def choose(shown: Shown, each: int = EACH) -> list[Example]:
     joined = shown.items.merge(rows.drop(columns="group"), on="id")
     if joined.empty:
         return []
+    if kind == "watch":
+        joined["prediction"] = [json.dumps(_spoken(text)) for text in joined["prediction"]]
+        joined["answer"] = [_gold(text) for text in joined["meta"]]
+        joined["options"] = [[] for _ in range(len(joined))]  # what was asked, not choices
     if kind == "classes":
         joined["prediction"] = [_named(text, names) for text in joined["prediction"]]
     judged = kind not in ("watch", "value")
@@ -108,6 +113,38 @@ def _named(prediction: Any, names: list[str]) -> Any:
     number = text_of(prediction)
     known = number.isdigit() and int(number) < len(names)
     return json.dumps(names[int(number)]) if known else prediction
+
+
+def _spoken(prediction: Any) -> str:
+    """What a watcher said under its first threshold, with the seconds."""
+    try:
+        answers = json.loads(prediction)["answers"]
+        turns: list[dict[str, Any]] = next(iter(answers.values()), [])
+        said = [f"[{float(turn['time']):.1f} s] {turn['content']}" for turn in turns]
+    except (TypeError, ValueError, KeyError):
+        return _short(prediction)
+    return _short("  ".join(said)) if said else "(nothing said; scores of its frames only)"
+
+
+def _gold(meta: Any) -> str:
+    """What should have been said and when, or the right stretches of the video."""
+    try:
+        told = json.loads(meta)
+        turns = [(turn["time"], turn["content"]) for turn in told.get("answer") or []]
+        turns += [(span, "") for span in told.get("timestamps") or []]
+        said = [f"[{_span(time)} s] {content}".strip() for time, content in turns]
+    except (TypeError, ValueError, KeyError, AttributeError):
+        return ""
+    return _short("  ".join(said)) or "–"
+
+
+def _span(time: Any) -> str:
+    ends = time if isinstance(time, list) else [time]
+    return " to ".join(f"{float(end):.1f}" for end in ends)
+
+
+def _short(text: Any) -> str:
+    return str(text) if len(str(text)) <= LONGEST else f"{str(text)[:LONGEST]}…"
 
 
 def add_frames(examples: list[Example], shown: Shown, config: cfg.Config) -> None:
