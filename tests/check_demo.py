@@ -72,9 +72,12 @@ def problems_of_duet(results: Path) -> list[str]:
 
     def read(run: str) -> dict:
         told = json.loads((results / f"toy_mmduet/{run}.json").read_text())
-        return {name: metric["value"] for name, metric in told["metrics"].items()}
+        shuffled = {"shuffled_videos": told["controls"]["shuffled_videos"]["value"]}
+        return shuffled | {name: metric["value"] for name, metric in told["metrics"].items()}
 
     dense = read("toy_youcook2")
+    if dense["F1_words"] < max(0.7 * dense["F1_ceiling"], 2 * dense["shuffled_videos"]):
+        found.append(f"dense captions: the words are right for {dense['F1_words']:.1f} only")
     if dense["F1"] < 0.7 * dense["F1_ceiling"]:
         share = f"{dense['F1']:.1f} of {dense['F1_ceiling']:.1f}"
         found.append(f"dense captions: F1 {share}, under 70 %")

@@ -179,3 +179,8 @@ def test_controls_of_the_toy_world(monkeypatch: pytest.MonkeyPatch) -> None:
     found = benchmarks.module("youcook2").score(items, pd.DataFrame(rows), block).metrics
     assert 0 < found["F1_ceiling"].value < 60
     assert found["F1"].value == pytest.approx(found["F1_ceiling"].value)
+    assert found["F1_words"].value == found["F1"].value
+    for row in rows:
+        row["prediction"] = row["prediction"].replace("thing", "object")
+    found = benchmarks.module("youcook2").score(items, pd.DataFrame(rows), block).metrics
+    assert found["F1_words"].value == 0 < found["F1"].value

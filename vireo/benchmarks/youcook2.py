@@ -49,7 +49,8 @@ def measured(
 def score(items: pd.DataFrame, predictions: pd.DataFrame, block: dict[str, Any]) -> Scores:
     """SODA_c, CIDEr, METEOR (through Java) and F1, x 100, means over videos.
 
-    `options.answer_at: [a, b]` adds the F1 of a perfect model that answers there in each span.
+    `options.answer_at: [a, b]` adds the F1 of a perfect model that answers there in each span, and
+    the F1 in which only captions with the very words of the gold ones count.
     """
     given = block.get("options") or {}
     options = dense.Options(**{key: bool(given.get(key, False)) for key in SWITCHES})
@@ -69,6 +70,7 @@ def score(items: pd.DataFrame, predictions: pd.DataFrame, block: dict[str, Any])
     if at := given.get("answer_at"):
         fps = float(block["protocol"]["frames"]["target"])
         metrics["F1_ceiling"] = ceiling(items, at, fps, options)
+        metrics["F1_words"] = same_words(gold, segments)
     captions = [row["n_preds"] for row in each.values()]
     metrics["captions"] = Metric(
         sum(captions) / len(captions) if captions else None, len(captions), title="captions a video"
@@ -104,6 +106,20 @@ def ceiling(items: pd.DataFrame, at: Sequence[float], fps: float, options: dense
         parts[row.id] = 100 * float(np.mean(values))
     title = f"F1 of the gold captions told at {at[0]:.0%} to {at[1]:.0%} of their spans"
     return Metric.mean(pd.Series(parts, dtype=float), "", title=title)
+
+
+def same_words(gold: dict[str, dense.Segments], found: dict[str, dense.Segments]) -> Metric:
+    """F1 that also looks at the words: an untrained model that chatters has a high F1 too."""
+
+    def plain(captions: Sequence[str]) -> np.ndarray:
+        return np.array([text.strip().rstrip(".").lower() for text in captions], dtype=object)
+
+    parts = {}
+    for id, one in found.items():
+        equal = plain(gold[id].captions)[:, None] == plain(one.captions)[None, :]
+        parts[id] = 100 * dense.localisation(dense.overlap(one, gold[id]) * equal)["F1_Score"]
+    title = "F1 of captions with the same words"
+    return Metric.mean(pd.Series(parts, dtype=float), "", 0.0, 100.0, title)
 
 
 def printed(totals: dict[str, float | None]) -> str:
