@@ -125,14 +125,37 @@ def _group(script: Script, embeds: Tensor, wanted: dict[int, Settings]) -> dict[
     memory = script.model.memory()
     base = Reading()
     _read(script, embeds, memory, State(), len(embeds), base)
+    told = _told(script, memory, base, wanted)
     # Those that leave the shared reading latest come first: each finds its own prefix intact.
     order = {number: _leaves(base, one) for number, one in wanted.items()}
     for number in sorted(wanted, key=lambda number: -order[number]):
         one = wanted[number]
         if _free(one):
-            found[number] = _removed(script, embeds, one, memory, base)
+            found[number] = _removed(script, embeds, one, memory, base, told)
         else:
             found[number] = _kept(script, embeds, one, memory, base.upto(order[number]))
+    return found
+
+
+def _told(
+    script: Script, memory: Memory, base: Reading, wanted: dict[int, Settings]
+) -> dict[tuple[int, int], list[int]]:
+    """(entries read, most tokens) -> answer, for every frame of the shared reading at which some
+    setting answers: greedy decoding gives the same words under every threshold."""
+    starts: dict[int, set[int]] = {}
+    for one in wanted.values():
+        if not _free(one) or one.repetition_penalty:
+            continue
+        trigger = Trigger(one)
+        due = starts.setdefault(one.max_new_tokens, set())
+        for frame in range(_leaves(base, one)):
+            if trigger.fires(*base.scores[frame]):
+                due.add(base.ends[frame])
+    found: dict[tuple[int, int], list[int]] = {}
+    for most, ends in starts.items():
+        order = sorted(ends)
+        made = _answers(script.model, memory, order, Settings(max_new_tokens=most))
+        found |= {(end, most): ids for end, ids in zip(order, made, strict=True)}
     return found
 
 
@@ -187,10 +210,16 @@ def _read(
 
 
 def _removed(
-    script: Script, embeds: Tensor, one: Settings, memory: Memory, base: Reading
+    script: Script,
+    embeds: Tensor,
+    one: Settings,
+    memory: Memory,
+    base: Reading,
+    told: dict[tuple[int, int], list[int]],
 ) -> Outcome:
-    """Answers do not stay: scores first, then all answers together."""
+    """Answers do not stay: scores first, then all answers that are not `told` together."""
     reading, trigger = base, Trigger(one)
+    shared = len(embeds)  # frames of the shared reading
     fired: list[int] = []
     frame = 0
     while frame < len(embeds):
@@ -198,14 +227,20 @@ def _removed(
         before = reading.asked[frame - 1] if frame else 0
         if answered and reading.asked[frame] > before:
             # parity: the question's turn opens without closing the one before the answer
-            reading = reading.upto(frame)
+            reading, shared = reading.upto(frame), min(shared, frame)
             memory.crop(reading.ends[-1])
             state = State(frame, before, "assistant")
             _read(script, embeds, memory, state, len(embeds), reading)
         if trigger.fires(*reading.scores[frame]):
             fired.append(frame)
         frame += 1
-    generated = _answers(script.model, memory, [reading.ends[k] for k in fired], one)
+    known = {k: told.get((reading.ends[k], one.max_new_tokens)) for k in fired if k < shared}
+    if one.repetition_penalty:  # each answer depends on those before it
+        known = {}
+    due = [k for k in fired if known.get(k) is None]
+    made = _answers(script.model, memory, [reading.ends[k] for k in due], one)
+    answers = {**known, **dict(zip(due, made, strict=True))}
+    generated = [answers[k] or [] for k in fired]
     return _outcome(script, reading, fired, generated, reading.ends[-1] if reading.ends else 0)
 
 
