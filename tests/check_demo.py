@@ -37,6 +37,8 @@ TARGETS = {
     "toy_viclip/toy_kinetics": ("top1", 5 * 6.25, 2 * 6.25),
     "toy_viclip/toy_retrieval": ("t2v_r1", 5 * 2.08, 5 * 2.08),
     "toy_viclip_ft/toy_kinetics_ft": ("top1", 80.0, 2 * 6.25),
+    "toy_videomamba_short/toy_actions": ("top1", 85.0, 2 * 12.5),
+    "toy_videomamba_order/toy_order": ("top1", 80.0, 2 * 16.7),
 }
 AHEAD = 15.0  # points of ClipBERT over its blind twin
 
@@ -56,6 +58,10 @@ def problems_of_all(results: Path) -> list[str]:
         shuffled = told["controls"]["shuffled_videos"]["value"]
         if shuffled > most:
             found.append(f"{run}: shuffled videos reach {shuffled:.1f}, above {most:.1f}")
+    speeds = read("toy_videomamba_mse/toy_regression")
+    error, guess = speeds["metrics"]["mse"]["value"], speeds["controls"]["untrained"]["value"]
+    if error > guess / 4:
+        found.append(f"toy_regression: MSE {error:.2f} is above a quarter of a guess ({guess:.2f})")
     sighted, blind = read("toy_clipbert/toy_sqa3d"), read("toy_clipbert_blind/toy_sqa3d")
     ahead = sighted["metrics"]["em1"]["value"] - blind["metrics"]["em1"]["value"]
     if ahead < AHEAD:
