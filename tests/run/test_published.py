@@ -68,7 +68,7 @@ METRICS = {
     "actions": r"top1|top5",
     "retrieval": r"[tv]2[tv]_(r1|r5|r10|mean_rank|median_rank)",
     "sqa3d": r"em1(_(what|is|how|can|which|others))?",
-    "youcook2": r"SODA_c|CIDEr|METEOR|F1",
+    "youcook2": r"SODA_c|CIDEr|METEOR|F1(_words)?",
     "magqa": r"in_span",
     "charades": r"R@0\.[357]",
     "qvhighlights": r"mAP|HIT@1",
