@@ -82,7 +82,7 @@ def problems_of_duet(results: Path) -> list[str]:
         return shuffled | {name: metric["value"] for name, metric in told["metrics"].items()}
 
     dense = read("toy_youcook2")
-    if dense["F1_words"] < max(0.7 * dense["F1_ceiling"], 2 * dense["shuffled_videos"]):
+    if dense["F1_words"] < max(0.5 * dense["F1_ceiling"], 2 * dense["shuffled_videos"]):
         found.append(f"dense captions: the words are right for {dense['F1_words']:.1f} only")
     if dense["F1"] < 0.7 * dense["F1_ceiling"]:
         share = f"{dense['F1']:.1f} of {dense['F1_ceiling']:.1f}"
