@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from vireo.errors import VireoError, unknown
 from vireo.models import videomamba
 from vireo.models.videomamba import Trunk
+from vireo.nn import fresh
 from vireo.nn.clip_teacher import chosen
 from vireo.nn.mamba import Block, RMSNorm
 
@@ -112,20 +113,13 @@ def sincos(count: int, width: int) -> Tensor:
 def build(arch: dict[str, Any], generator: torch.Generator | None = None) -> Student:
     """The student of `arch`: VideoMamba's keys without `num_classes`, and those of `DEFAULTS`.
 
-    Under `torch.device("meta")` only names and shapes exist. VireoError names wrong keys.
+    See `fresh.model`. VireoError names wrong keys and sizes.
     """
-    rest = {key: value for key, value in arch.items() if key not in DEFAULTS}
-    whole = {**DEFAULTS, **videomamba.full_arch(rest, ("width", "depth"))}
-    whole |= {key: value for key, value in arch.items() if key in DEFAULTS}
-    if whole["image"]:
+    defaults = {**videomamba.DEFAULTS, **DEFAULTS}
+    full = videomamba.full_arch(arch, defaults, ("width", "depth"))
+    if full["image"]:
         raise VireoError("masked pre-training takes clips: a student's arch has no `image: true`")
-    with torch.device("meta"):
-        model = Student(whole)
-    device = torch.get_default_device()
-    if device.type != "meta":
-        model.to_empty(device=device)
-        model.init_weights(generator)
-    return model
+    return fresh.model(Student, full, generator)
 
 
 def loss(student: Tensor, teacher: Tensor, kind: str) -> Tensor:

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from vireo.errors import VireoError, unknown
 from vireo.fetch import receipt
-from vireo.nn import answers, checkpoint
+from vireo.nn import answers, checkpoint, fresh
 from vireo.nn.resnet_grid import ResNet
 from vireo.run.device import set_precision
 
@@ -238,23 +238,10 @@ def loss(logits: Tensor, labels: Tensor, how: str = "lse") -> Tensor:
 def build(arch: dict[str, Any], generator: torch.Generator | None = None) -> ClipBERT:
     """The model of `arch` (keys and defaults as in `BASE`), freshly initialised, in train mode.
 
-    Under `torch.device("meta")` only names and shapes exist. VireoError names wrong keys.
+    See `fresh.model`. VireoError names wrong keys and sizes.
     """
-    for key in arch:
-        if key not in BASE:
-            raise unknown("key of a clipbert arch", key, BASE)
-    full = {**BASE, **arch}
-    if full["hidden_size"] % full["heads"]:
-        raise VireoError(
-            f"clipbert arch: hidden_size {full['hidden_size']} is no multiple of heads"
-        )
-    with torch.device("meta"):
-        model = ClipBERT(full)
-    device = torch.get_default_device()
-    if device.type != "meta":
-        model.to_empty(device=device)
-        model.init_weights(generator)
-    return model
+    full = fresh.arch("a clipbert arch", arch, BASE, multiples={"hidden_size": "heads"})
+    return fresh.model(ClipBERT, full, generator)
 
 
 class Tokenizer:

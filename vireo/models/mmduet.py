@@ -21,7 +21,7 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from vireo.errors import VireoError, unknown
 from vireo.fetch import receipt
-from vireo.nn import checkpoint, lora
+from vireo.nn import checkpoint, fresh, lora
 from vireo.run.device import set_precision
 from vireo.run.files import read_json
 from vireo.streaming.conversation import Outcome, Settings, Text
@@ -197,11 +197,12 @@ class MMDuet(nn.Module):
         }
 
     def init_weights(self, generator: torch.Generator | None = None) -> None:
-        """Normal weights, zero for biases, one for norms.
+        """Normal weights, zero for biases, one for norms; buffers by `make_buffers`.
 
         A matrix's variance is 1 / inputs: the usual 0.02 is that of a width of thousands, and a
         small model trained from it learns nothing for hundreds of steps. Outputs start near 0.
         """
+        make_buffers(self)
         for name, parameter in self.named_parameters():
             if name.endswith("bias"):
                 nn.init.zeros_(parameter)
@@ -259,25 +260,17 @@ def original(name: str) -> str:
 
 def complete(arch: dict[str, Any]) -> dict[str, Any]:
     """An arch with what it leaves out; VireoError names an unknown key."""
-    for key in arch:
-        if key not in FULL:
-            raise unknown("key of an mmduet arch", key, FULL)
-    for key in arch.get("vision", {}):
-        if key not in FULL["vision"]:
-            raise unknown("key of an mmduet arch's vision", key, FULL["vision"])
-    return {**FULL, **arch, "vision": {**FULL["vision"], **arch.get("vision", {})}}
+    full = fresh.arch("an mmduet arch", arch, FULL)
+    vision = fresh.arch("an mmduet arch's vision", full["vision"], FULL["vision"])
+    return {**full, "vision": vision}
 
 
 def build(arch: dict[str, Any], generator: torch.Generator | None = None) -> MMDuet:
-    """The model of `arch` (keys of `FULL`; what is left out is the released size), initialised."""
-    with torch.device("meta"):
-        module = MMDuet(complete(arch))
-    device = torch.get_default_device()
-    if device.type != "meta":
-        module.to_empty(device=device)
-        make_buffers(module)
-        module.init_weights(generator)
-    return module
+    """The model of `arch` (keys of `FULL`; what is left out is the released size), initialised.
+
+    See `fresh.model`. VireoError names wrong keys.
+    """
+    return fresh.model(MMDuet, complete(arch), generator)
 
 
 def make_buffers(module: MMDuet) -> None:

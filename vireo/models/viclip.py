@@ -6,7 +6,7 @@ Precision: the whole model runs in the dtype it is loaded in (float32 unless the
 bfloat16 or float16; no autocast); features are normalised in float32 whatever the dtype.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vireo.errors import VireoError, unknown
-from vireo.nn import checkpoint, clip_weights, interpolate
+from vireo.nn import checkpoint, clip_weights, fresh, interpolate
 from vireo.nn.clip import ACTIVATIONS, Transformer
 from vireo.nn.preprocess import Preprocess
 from vireo.nn.tokenizer import Tokenizer
@@ -36,6 +36,7 @@ _OPTIONAL = {
     # parity: the authors' code has QuickGELU everywhere, also over weights trained with plain GELU
     "act": "quick_gelu",
 }
+_MULTIPLES = {"image_size": "patch_size", "width": "heads", "text_width": "text_heads"}
 # Only the class token leaves the video tower. It keeps some company to the end: for a few rows the
 # matrix libraries take other kernels, and features would depend on the size of the batch.
 _FEW = 16
@@ -184,35 +185,16 @@ def visible(
 def build(arch: dict[str, Any], generator: torch.Generator | None = None) -> ViCLIP:
     """The model of `arch` (keys as in `SIZES`), freshly initialised, in train mode.
 
-    Random numbers come from `generator`, else from torch's global one. Under
-    `torch.device("meta")` only names and shapes exist. VireoError names wrong keys and sizes.
+    See `fresh.model`. VireoError names wrong keys and sizes.
     """
-    full = full_arch(arch)
-    with torch.device("meta"):
-        model = ViCLIP(full)
-    device = torch.get_default_device()
-    if device.type != "meta":
-        model.to_empty(device=device)
-        model.init_weights(generator)
-    return model
+    return fresh.model(ViCLIP, full_arch("a viclip arch", arch, SIZES["L/14"]), generator)
 
 
-def full_arch(arch: dict[str, Any]) -> dict[str, Any]:
-    """`arch` with defaults; VireoError names unknown and missing keys and sizes that do not fit."""
-    required = SIZES["L/14"]
-    for key in arch:
-        if key not in required and key not in _OPTIONAL:
-            raise unknown("key of a viclip arch", key, [*required, *_OPTIONAL])
-    missing = [key for key in required if key not in arch]
-    if missing:
-        raise VireoError(f"a viclip arch needs {', '.join(missing)}")
-    full = {**_OPTIONAL, **arch}
+def full_arch(what: str, arch: dict[str, Any], required: Iterable[str]) -> dict[str, Any]:
+    """`arch` with defaults; VireoError names wrong keys and sizes (see `fresh.arch`)."""
+    full = fresh.arch(what, arch, _OPTIONAL, required, _MULTIPLES)
     if full["act"] not in ACTIVATIONS:
-        raise unknown("activation of a viclip arch", str(full["act"]), ACTIVATIONS)
-    divides = {"patch_size": "image_size", "heads": "width", "text_heads": "text_width"}
-    for part, whole in divides.items():
-        if full[whole] % full[part]:
-            raise VireoError(f"viclip arch: {whole} {full[whole]} is no multiple of {part}")
+        raise unknown(f"activation of {what}", str(full["act"]), ACTIVATIONS)
     return full
 
 

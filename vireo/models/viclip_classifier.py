@@ -13,14 +13,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from vireo.errors import VireoError, unknown
 from vireo.media import views
 from vireo.models import viclip
-from vireo.nn import checkpoint, clip_weights
+from vireo.nn import checkpoint, clip_weights, fresh
 from vireo.run.device import set_precision
 
 HEAD_SCALE = 0.001  # of the initial head, so that training starts from even probabilities
-_TEXT = {"embed_dim": 1, "text_width": 1, "text_layers": 0, "text_heads": 1}  # not there
+_NOT_HERE = ("embed_dim", "text_width", "text_layers", "text_heads")
+REQUIRED = (*(key for key in viclip.SIZES["L/14"] if key not in _NOT_HERE), "num_classes")
 
 
 class ViCLIPClassifier(nn.Module):
@@ -29,7 +29,7 @@ class ViCLIPClassifier(nn.Module):
     def __init__(self, arch: dict[str, Any]) -> None:
         super().__init__()
         self.arch = arch
-        self.vision_encoder = viclip.VisionEncoder(arch)
+        self.vision_encoder = viclip.VisionEncoder({**arch, "embed_dim": 1})
         del self.vision_encoder.proj
         self.head = nn.Linear(arch["width"], arch["num_classes"])
 
@@ -59,22 +59,10 @@ class ViCLIPClassifier(nn.Module):
 def build(arch: dict[str, Any], generator: torch.Generator | None = None) -> ViCLIPClassifier:
     """The model of `arch` (ViCLIP's vision keys and `num_classes`), initialised, in train mode.
 
-    Under `torch.device("meta")` only names and shapes exist. VireoError names wrong keys.
+    See `fresh.model`. VireoError names wrong keys and sizes.
     """
-    rest = {key: value for key, value in arch.items() if key != "num_classes"}
-    for key in rest:
-        if key in _TEXT:
-            raise unknown("key of a viclip_classifier arch", key, ["num_classes", "num_frames"])
-    if "num_classes" not in arch:
-        raise VireoError("a viclip_classifier arch needs num_classes")
-    whole = viclip.full_arch({**rest, **_TEXT})
-    with torch.device("meta"):
-        model = ViCLIPClassifier({**whole, "num_classes": arch["num_classes"]})
-    device = torch.get_default_device()
-    if device.type != "meta":
-        model.to_empty(device=device)
-        model.init_weights(generator)
-    return model
+    full = viclip.full_arch("a viclip_classifier arch", arch, REQUIRED)
+    return fresh.model(ViCLIPClassifier, full, generator)
 
 
 class Transform:

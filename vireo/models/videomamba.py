@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from vireo.errors import VireoError, unknown
 from vireo.fetch import receipt
 from vireo.media import views
-from vireo.nn import checkpoint, interpolate
+from vireo.nn import checkpoint, fresh, interpolate
 from vireo.nn.checkpoint import Lazy
 from vireo.nn.clip import DropPath
 from vireo.nn.mamba import Block, RMSNorm, conv_init, linear_init
@@ -156,37 +156,23 @@ class VideoMamba(Trunk):
         linear_init(self.head, generator)
 
 
-def full_arch(arch: dict[str, Any], required: Iterable[str] = REQUIRED) -> dict[str, Any]:
-    """`arch` with defaults; VireoError names unknown and missing keys and sizes that do not fit."""
-    required = tuple(required)
-    for key in arch:
-        if key not in DEFAULTS and key not in required:
-            raise unknown("key of a videomamba arch", key, [*required, *DEFAULTS])
-    missing = [key for key in required if key not in arch]
-    if missing:
-        raise VireoError(f"a videomamba arch needs {', '.join(missing)}")
-    full = {**DEFAULTS, **arch}
+def full_arch(
+    arch: dict[str, Any], defaults: dict[str, Any], required: Iterable[str]
+) -> dict[str, Any]:
+    """`arch` with defaults; VireoError names wrong keys and sizes (see `fresh.arch`)."""
+    multiples = {"image_size": "patch_size", "num_frames": "tubelet"}
+    full = fresh.arch("a videomamba arch", arch, defaults, required, multiples)
     if full["steps"] not in STEPS:
         raise unknown("start of the steps", full["steps"], STEPS)
-    for part, whole in (("patch_size", "image_size"), ("tubelet", "num_frames")):
-        if full[whole] % full[part]:
-            raise VireoError(f"videomamba arch: {whole} {full[whole]} is no multiple of {part}")
     return full
 
 
 def build(arch: dict[str, Any], generator: torch.Generator | None = None) -> VideoMamba:
     """The classifier of `arch` (`REQUIRED` and `DEFAULTS`), freshly initialised, in train mode.
 
-    Random numbers come from `generator`, else from torch's global one. Under
-    `torch.device("meta")` only names and shapes exist. VireoError names wrong keys and sizes.
+    See `fresh.model`. VireoError names wrong keys and sizes.
     """
-    with torch.device("meta"):
-        model = VideoMamba(full_arch(arch))
-    device = torch.get_default_device()
-    if device.type != "meta":
-        model.to_empty(device=device)
-        model.init_weights(generator)
-    return model
+    return fresh.model(VideoMamba, full_arch(arch, DEFAULTS, REQUIRED), generator)
 
 
 class Transform:

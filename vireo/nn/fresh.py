@@ -1,0 +1,72 @@
+"""A new model from an `arch` block: the block checked and filled in, then shapes, then weights.
+
+Every family's `build` goes through both functions here.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Protocol, TypeVar
+
+import torch
+
+from vireo.errors import VireoError, unknown
+
+
+class Startable(Protocol):
+    """A module that can give itself weights."""
+
+    def to_empty(self, *, device: torch.device) -> Any:
+        """Memory in place of mere shapes; every `nn.Module` has this."""
+        ...
+
+    def init_weights(self, generator: torch.Generator | None = None) -> None:
+        """Fill every parameter and buffer."""
+        ...
+
+
+Module = TypeVar("Module", bound=Startable)
+
+
+def arch(
+    what: str,
+    given: Mapping[str, Any],
+    defaults: Mapping[str, Any],
+    required: Iterable[str] = (),
+    multiples: Mapping[str, str] | None = None,
+) -> dict[str, Any]:
+    """`given` with `defaults` for the keys that it leaves out.
+
+    VireoError for unknown keys, for missing ones of `required`, and for a value that is no multiple
+    of its partner in `multiples` (pairs that the arch lacks are left out). `what` is the beginning
+    of a sentence: "a viclip arch".
+    """
+    known = [*required, *defaults]
+    for key in given:
+        if key not in known:
+            raise unknown(f"key of {what}", key, known)
+    full = {**defaults, **given}
+    missing = [key for key in known if key not in full]
+    if missing:
+        raise VireoError(f"{what} needs {', '.join(missing)}")
+    for whole, part in (multiples or {}).items():
+        if whole in full and full[whole] % full[part]:
+            raise VireoError(f"{what}: {whole} {full[whole]} is no multiple of {part}")
+    return full
+
+
+def model(
+    kind: Callable[[dict[str, Any]], Module],
+    arch: dict[str, Any],
+    generator: torch.Generator | None = None,
+) -> Module:
+    """`kind(arch)`, started by its `init_weights` on torch's default device, in train mode.
+
+    Random numbers come from `generator`, else from torch's global one. Under
+    `torch.device("meta")` only names and shapes exist, for `checkpoint.load_into` to fill.
+    """
+    with torch.device("meta"):  # no memory is filled twice
+        made = kind(arch)
+    device = torch.get_default_device()
+    if device.type != "meta":
+        made.to_empty(device=device)
+        made.init_weights(generator)
+    return made
