@@ -32,7 +32,7 @@ def test_qwen2_with_a_llamas_weights_says_the_same(tmp_path: Path) -> None:
     )  # fmt: skip
     llama = LlamaForCausalLM(config).eval()
     base = talker.converted(dict(llama.state_dict()), ARCH)
-    write_json(tmp_path / "config.json", talker.configuration(ARCH))
+    write_json(tmp_path / "config.json", mmduet.base_config(ARCH))
     mmduet.check_base(tmp_path, ARCH)
     heads = {f"{name}_head.weight": torch.zeros(2, 32) for name in ("informative", "relevance")}
     save_file({**base, **heads}, tmp_path / "model.safetensors")

@@ -470,13 +470,9 @@ def find_base(adapter: Path, base: str | None) -> Path:
     return Path(base)
 
 
-def check_base(folder: Path, arch: dict[str, Any]) -> None:
-    """VireoError unless the base's config.json describes the model of `arch`."""
-    path = folder / "config.json"
-    if not path.exists():
-        raise VireoError(f"{path} is missing; fetch the whole base folder")
-    config = read_json(path, "base configuration")
-    wanted = {
+def base_config(arch: dict[str, Any]) -> dict[str, Any]:
+    """What config.json of a base of `arch` says."""
+    return {
         "hidden_size": arch["hidden_size"],
         "intermediate_size": arch["intermediate_size"],
         "num_hidden_layers": arch["layers"],
@@ -489,7 +485,15 @@ def check_base(folder: Path, arch: dict[str, Any]) -> None:
         "mm_spatial_pool_mode": "bilinear",
         "tie_word_embeddings": False,
     }
-    for key, value in wanted.items():
+
+
+def check_base(folder: Path, arch: dict[str, Any]) -> None:
+    """VireoError unless the base's config.json describes the model of `arch`."""
+    path = folder / "config.json"
+    if not path.exists():
+        raise VireoError(f"{path} is missing; fetch the whole base folder")
+    config = read_json(path, "base configuration")
+    for key, value in base_config(arch).items():
         if config.get(key) != value:
             raise VireoError(f"{path}: {key} is {config.get(key)!r}, MMDuet needs {value!r}")
 

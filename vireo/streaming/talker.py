@@ -42,22 +42,6 @@ def converted(llama: dict[str, Tensor], arch: dict[str, Any], seed: int = 0) -> 
     return {name: value.contiguous().clone() for name, value in found.items()}
 
 
-def configuration(arch: dict[str, Any]) -> dict[str, Any]:
-    """config.json of a base of `arch`."""
-    return {
-        "hidden_size": arch["hidden_size"],
-        "intermediate_size": arch["intermediate_size"],
-        "num_hidden_layers": arch["layers"],
-        "num_attention_heads": arch["heads"],
-        "num_key_value_heads": arch["kv_heads"],
-        "vocab_size": arch["vocab_size"],
-        "rope_theta": arch["rope_theta"],
-        "mm_projector_type": "mlp2x_gelu",
-        "mm_spatial_pool_mode": "bilinear",
-        "tie_word_embeddings": False,
-    }
-
-
 def make(folder: Path, arch: dict[str, Any]) -> None:
     """Write a base (config.json, model.safetensors, tokenizer.json) into `folder`."""
     if lacking := [name for name in PACKAGES if find_spec(name) is None]:
@@ -80,4 +64,4 @@ def make(folder: Path, arch: dict[str, Any]) -> None:
         Path(work, "tokenizer.json").replace(folder / "tokenizer.json")
         save_file(converted(llama.state_dict(), arch), Path(work, "model.safetensors"))
         Path(work, "model.safetensors").replace(folder / "model.safetensors")
-    write_json(folder / "config.json", configuration(arch))
+    write_json(folder / "config.json", mmduet.base_config(arch))
