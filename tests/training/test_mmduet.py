@@ -92,7 +92,7 @@ def test_losses_logits_and_gradients() -> None:
 
 def test_a_trained_adapter_loads_again(tmp_path: Path) -> None:
     recipe = {
-        "family": "mmduet", "arch": duet.arch(), "optim": {"lr": 1e-3},
+        "task": "mmduet", "family": "mmduet", "arch": duet.arch(), "optim": {"lr": 1e-3},
         "data": {"corpora": [{"kind": "captions", "file": "x.json"}]}, "model": {"lora": KIND},
     }  # fmt: skip
     task = task_file.Task(recipe, {})

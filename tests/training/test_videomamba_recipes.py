@@ -5,7 +5,7 @@ import torch
 
 from vireo import config as cfg
 from vireo.models import _videomamba_student, videomamba
-from vireo.training import labelled
+from vireo.training import blocks
 from vireo.training.tasks import videomamba_finetune, videomamba_pretrain
 
 # Learning rates after scaling, epochs, drop path, weight decay (reference/videomamba.md 4.2).
@@ -29,8 +29,8 @@ def recipes() -> dict[str, cfg.Config]:
 def parts(block: cfg.Config) -> tuple[dict, dict, bool]:
     fine = block["task"] == "videomamba_finetune"
     task = videomamba_finetune if fine else videomamba_pretrain
-    data = labelled.settings(block, "data", task.DATA)
-    return data, labelled.settings(block, "model", task.MODEL), fine
+    data = blocks.settings(block, "data", task.DATA)
+    return data, blocks.settings(block, "model", task.MODEL), fine
 
 
 def test_published_numbers(recipes: dict[str, cfg.Config]) -> None:

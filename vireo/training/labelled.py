@@ -12,10 +12,9 @@ from typing import Any
 import pandas as pd
 
 from vireo.benchmarks import actions
-from vireo.errors import VireoError, unknown
-from vireo.fetch import receipt
-from vireo.media.pool import DEFAULTS as DECODE
+from vireo.errors import VireoError
 from vireo.run.console import log
+from vireo.training import blocks
 from vireo.training.clips import Clips
 from vireo.training.lists import Pair
 
@@ -34,30 +33,6 @@ LISTS = {
 }
 
 
-def settings(recipe: dict[str, Any], section: str, defaults: dict[str, Any]) -> dict[str, Any]:
-    """A section of a recipe with defaults; VireoError names keys that the task does not know."""
-    given = recipe.get(section) or {}
-    for key in given:
-        if key not in defaults:
-            raise unknown(f"key of a {recipe['task']} recipe's {section}", key, defaults)
-    return {**defaults, **given}
-
-
-def receipt_of(artifact: str) -> Path:
-    """Where rule fetch or toy says what it got."""
-    return Path("data/receipts") / f"{artifact}.json"
-
-
-def init_file(recipe: dict[str, Any]) -> Path | None:
-    """The weights that a recipe's `init` names."""
-    init = recipe.get("init") or {}
-    if "recipe" in init:
-        return Path("results/training") / init["recipe"] / "weights.safetensors"
-    if "artifact" in init:
-        return receipt.only_file(receipt_of(init["artifact"]), init.get("file"))
-    return None
-
-
 def sources(recipe: dict[str, Any], split: str) -> dict[str, Path]:
     """Folders of annotations and videos; `val_annotations` and `val_videos` where they differ."""
     named = recipe.get("sources") or {}
@@ -67,7 +42,7 @@ def sources(recipe: dict[str, Any], split: str) -> dict[str, Path]:
         name = name or named.get(role)
         if name is None:
             raise VireoError(f"a {recipe['task']} recipe needs `sources: {{{role}: ARTIFACT}}`")
-        roles[role] = Path(receipt.read(receipt_of(name))["root"])
+        roles[role] = blocks.root_of(name)
     return roles
 
 
@@ -112,6 +87,6 @@ def clips(
         [(pairs, root)],
         data["frames" if split == "train" else "val_frames"],
         int(recipe.get("seed", 0)),
-        {**DECODE, **(config.get("decode") or {})},
+        blocks.decoding(config),
         cache=data["cache_decoded"],
     )

@@ -27,6 +27,7 @@ from vireo.training import (
     Metrics,
     Step,
     Task,
+    blocks,
     checkpoint,
     data,
     load,
@@ -186,7 +187,7 @@ class Run:
                 self.state,
                 workers=int(self.recipe.get("workers", 0)),
                 pin=self.accelerator.device.type == "cuda",
-                timeout_s=float((self.config.get("decode") or {}).get("timeout_s", 300)),
+                timeout_s=float(blocks.decoding(self.config)["timeout_s"]),
             )
         )
 

@@ -19,14 +19,13 @@ from torch.nn import functional as F
 
 from vireo.errors import VireoError, unknown
 from vireo.fetch import receipt
-from vireo.media.pool import DEFAULTS as DECODE
 from vireo.media.sample import Request, take
 from vireo.models import mmduet
 from vireo.nn import checkpoint, lora
 from vireo.run import files
 from vireo.run.device import dtype as dtype_of
 from vireo.streaming.conversation import SYSTEM_PROMPT, Text
-from vireo.training import Batch, Metrics, Step, duet_data, optim, seeds
+from vireo.training import Batch, Metrics, Step, blocks, duet_data, optim, seeds
 from vireo.training import Task as Protocol
 from vireo.training.duet_metadata import scan
 from vireo.training.feed import working_on
@@ -51,13 +50,6 @@ LAYERS = (
 WHOLE = ["multi_modal_projector", "informative_head", "relevance_head"]
 
 
-def _checked(given: dict[str, Any], known: dict[str, Any], what: str) -> dict[str, Any]:
-    for key in given:
-        if key not in known:
-            raise unknown(f"key of an mmduet recipe's {what}", key, known)
-    return {**known, **given}
-
-
 class Samples:
     """Conversations of all corpora, one after the other, with their frames."""
 
@@ -67,7 +59,7 @@ class Samples:
         self.deadly: dict[str, str] = {}
         self.cached: dict[tuple[str, float], np.ndarray] = {}
         for corpus in task.corpora:
-            root = files.inside(task.root(corpus["videos"]), corpus["folder"])
+            root = files.inside(blocks.source(task.recipe, corpus["videos"]), corpus["folder"])
             annotations = files.read_json(task.file(corpus), "annotations")
             metadata = task.metadata(corpus, annotations)
             made = duet_data.samples(corpus["kind"], annotations, metadata, corpus["fps"])
@@ -132,17 +124,16 @@ class Task(Protocol):
     layers = ("Qwen2DecoderLayer", "SiglipEncoderLayer")
 
     def __init__(self, recipe: dict[str, Any], config: dict[str, Any]) -> None:
-        if recipe["family"] != "mmduet":
-            raise VireoError(f"task mmduet trains family mmduet, not {recipe['family']}")
+        blocks.demand_family(recipe, "mmduet")
         self.recipe, self.seed = recipe, int(recipe.get("seed", 0))
-        self.data = _checked(recipe.get("data") or {}, DATA, "data")
-        self.options = _checked(recipe.get("model") or {}, MODEL, "model")
+        self.data = blocks.settings(recipe, "data", DATA)
+        self.options = blocks.settings(recipe, "model", MODEL)
         if self.options["wiring"] not in ("fixed", "reference"):
             raise unknown("wiring", str(self.options["wiring"]), ("fixed", "reference"))
-        self.corpora = [_checked(c, CORPUS, "data.corpora") for c in self.data["corpora"]]
+        self.corpora = [blocks.checked(c, CORPUS, "data.corpora") for c in self.data["corpora"]]
         if not self.corpora:
             raise VireoError("an mmduet recipe needs `data: {corpora: [{kind, file, …}]}`")
-        self.max_pixels = {**DECODE, **(config.get("decode") or {})}["max_pixels"]
+        self.max_pixels = blocks.decoding(config)["max_pixels"]
         with torch.device("meta"):
             shape = mmduet.build(recipe["arch"])
         self.arch, self.tokens = shape.arch, shape.frame_tokens
@@ -159,30 +150,24 @@ class Task(Protocol):
         """The tokenizer."""
         return _text(self.arch["tokenizer"], str(self.base))
 
-    def root(self, role: str) -> Path:
-        """Folder of a source."""
-        sources = self.recipe.get("sources") or {}
-        if role not in sources:
-            raise unknown("role of a source", role, sources, "(recipe: sources)")
-        return Path(receipt.read(Path("data/receipts") / f"{sources[role]}.json")["root"])
-
     def file(self, corpus: dict[str, Any]) -> Path:
         """Annotation file of a corpus."""
-        path = files.inside(self.root(corpus["annotations"]), corpus["file"])
+        path = files.inside(blocks.source(self.recipe, corpus["annotations"]), corpus["file"])
         if not path.exists():
             raise VireoError(f"no annotations {path} (recipe: data.corpora)")
         return path
 
     def metadata(self, corpus: dict[str, Any], annotations: Any) -> duet_data.Metadata:
         """Duration of each video: from the file beside the annotations, else measured once."""
-        given = self.root(corpus["annotations"]) / self.data["metadata"]
+        given = blocks.source(self.recipe, corpus["annotations"]) / self.data["metadata"]
         if given.exists():
             return files.read_json(given, "metadata of videos")
         if isinstance(annotations, dict):
             names = list(annotations)
         else:
             names = [entry["video_uid"] for entry in annotations]
-        return scan(files.inside(self.root(corpus["videos"]), corpus["folder"]), names)
+        videos = blocks.source(self.recipe, corpus["videos"])
+        return scan(files.inside(videos, corpus["folder"]), names)
 
     def build(self) -> nn.Module:
         """The base with adapters, projector and heads to train, or a model trained whole."""

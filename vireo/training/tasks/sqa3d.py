@@ -18,15 +18,14 @@ from torch import Tensor, nn
 
 from vireo import benchmarks
 from vireo.benchmarks._sqa3d_items import UNKNOWN
-from vireo.errors import VireoError, unknown
+from vireo.errors import VireoError
 from vireo.fetch import receipt
 from vireo.media import clips as sparse
-from vireo.media.pool import DEFAULTS as DECODE
 from vireo.media.sample import Request, opened
 from vireo.models import clipbert
 from vireo.nn import answers
 from vireo.run.files import digest
-from vireo.training import Batch, Metrics, Step, seeds
+from vireo.training import Batch, Metrics, Step, blocks, seeds
 from vireo.training import Task as Protocol
 from vireo.training.feed import working_on
 
@@ -50,14 +49,6 @@ DATA = {
 }
 MODEL = {"freeze": ["stem", "res2"], "aggregate": "lse", "two_pass": False, "calibrate": 0}
 NO_DECAY = ("bias", "LayerNorm.bias", "LayerNorm.weight")
-
-
-def _settings(recipe: dict[str, Any], section: str, defaults: dict[str, Any]) -> dict[str, Any]:
-    given = recipe.get(section) or {}
-    for key in given:
-        if key not in defaults:
-            raise unknown(f"key of an sqa3d recipe's {section}", key, defaults)
-    return {**defaults, **given}
 
 
 class Samples:
@@ -147,14 +138,13 @@ class Task(Protocol):
     best = ("em1", "max")
 
     def __init__(self, recipe: dict[str, Any], config: dict[str, Any]) -> None:
-        if recipe["family"] != "clipbert":
-            raise VireoError(f"task sqa3d trains family clipbert, not {recipe['family']}")
+        blocks.demand_family(recipe, "clipbert")
         self.recipe, self.config = recipe, config
-        self.data = _settings(recipe, "data", DATA)
-        self.options = _settings(recipe, "model", MODEL)
+        self.data = blocks.settings(recipe, "data", DATA)
+        self.options = blocks.settings(recipe, "model", MODEL)
         self.seed = int(recipe.get("seed", 0))
         self.more = int(self.data["questions"]) - 1
-        self.limits = {**DECODE, **(config.get("decode") or {})}
+        self.limits = blocks.decoding(config)
         self.tokenizer = clipbert.Tokenizer(clipbert.beside(recipe, "vocab"))
         names = answers.read(clipbert.beside(recipe, "answers"))
         self.labels = {answer: number for number, answer in enumerate(names)}
@@ -165,15 +155,9 @@ class Task(Protocol):
     def build(self) -> nn.Module:
         """ClipBERT from the image-text checkpoint, from grid features and BERT, or from nothing."""
         model = clipbert.build(self.recipe["arch"], seeds.torch_generator(self.seed, "init"))
-        init = self.recipe.get("init") or {}
-        files = self.recipe.get("files") or {}
-        if "artifact" in init:
-            named = Path("data/receipts") / f"{init['artifact']}.json"
-            clipbert.start_from(model, receipt.only_file(named, init.get("file")))
-        elif "recipe" in init:
-            place = Path("results/training") / init["recipe"] / "weights.safetensors"
-            clipbert.start_from(model, place)
-        elif "grid" in files:
+        if weights := blocks.init_file(self.recipe):
+            clipbert.start_from(model, weights)
+        elif "grid" in (self.recipe.get("files") or {}):
             parts = clipbert.beside(self.recipe, "grid"), clipbert.beside(self.recipe, "bert")
             clipbert.start_from_parts(model, *parts)
         if count := int(self.options["calibrate"]):
@@ -206,8 +190,7 @@ class Task(Protocol):
         """Questions of a split that can be learnt or scored, and where the scenes' videos are."""
         module = benchmarks.module("sqa3d")
         roots = {
-            role: Path(receipt.read(Path("data/receipts") / f"{artifact}.json")["root"])
-            for role, artifact in self.recipe["sources"].items()
+            role: blocks.root_of(artifact) for role, artifact in self.recipe["sources"].items()
         }
         items = module.items(roots, {"splits": [split]})
         known = items["answer"].isin(self.labels)

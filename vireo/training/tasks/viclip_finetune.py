@@ -14,10 +14,9 @@ from torch.nn import functional as F
 
 from vireo.benchmarks import actions
 from vireo.errors import VireoError, unknown
-from vireo.fetch import receipt
 from vireo.models import viclip_classifier
 from vireo.run.console import log
-from vireo.training import Batch, Metrics, Step, labelled, seeds, strong
+from vireo.training import Batch, Metrics, Step, blocks, labelled, seeds, strong
 from vireo.training import Task as Protocol
 from vireo.training.augment import augment
 from vireo.training.clips import Clips
@@ -84,13 +83,10 @@ class Task(Protocol):
     model_defaults: ClassVar[dict[str, Any]] = MODEL
 
     def __init__(self, recipe: dict[str, Any], config: dict[str, Any]) -> None:
-        if recipe["family"] != self.family:
-            raise VireoError(
-                f"{recipe['task']} trains family {self.family}, not {recipe['family']}"
-            )
+        blocks.demand_family(recipe, self.family)
         self.recipe, self.config = recipe, config
-        self.data = labelled.settings(recipe, "data", self.data_defaults)
-        self.options = labelled.settings(recipe, "model", self.model_defaults)
+        self.data = blocks.settings(recipe, "data", self.data_defaults)
+        self.options = blocks.settings(recipe, "model", self.model_defaults)
         self.seed = int(recipe.get("seed", 0))
         self.size = int(recipe["arch"].get("image_size", 224))
         for key in ("frames", "val_frames"):
@@ -157,7 +153,7 @@ class Task(Protocol):
         """The tower with given weights and a new head, or one that fits by its class names."""
         generator = seeds.torch_generator(self.seed, "init")
         model = viclip_classifier.build(self.recipe["arch"], generator)
-        if weights := labelled.init_file(self.recipe):
+        if weights := blocks.init_file(self.recipe):
             log.info(viclip_classifier.start_from(model, weights, self.labels))
         return model
 
@@ -165,8 +161,7 @@ class Task(Protocol):
         """The training list and the weights the run starts from."""
         pairs = zip(self.train_items["id"], self.train_items["answer"], strict=True)
         outside: dict[str, Any] = {"list": seeds.number(*sorted(f"{i}\t{a}" for i, a in pairs))}
-        weights = labelled.init_file(self.recipe)
-        return outside | ({"init": receipt.hash_of(weights)} if weights else {})
+        return outside | blocks.init_hash(self.recipe)
 
     # training
 

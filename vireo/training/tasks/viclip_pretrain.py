@@ -15,12 +15,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vireo.errors import VireoError, unknown
+from vireo.errors import VireoError
 from vireo.fetch import receipt
-from vireo.media.pool import DEFAULTS as DECODE
 from vireo.models import viclip
 from vireo.nn.tokenizer import Tokenizer
-from vireo.training import Batch, Metrics, Step, contrastive, lists, optim, schedule, seeds
+from vireo.training import Batch, Metrics, Step, blocks, contrastive, lists, optim, schedule, seeds
 from vireo.training import Task as Protocol
 from vireo.training.augment import augment
 from vireo.training.clips import Clips
@@ -56,14 +55,6 @@ MODEL = {
 }
 
 
-def _settings(recipe: dict[str, Any], section: str, defaults: dict[str, Any]) -> dict[str, Any]:
-    given = recipe.get(section) or {}
-    for key in given:
-        if key not in defaults:
-            raise unknown(f"key of a viclip_pretrain recipe's {section}", key, defaults)
-    return {**defaults, **given}
-
-
 class Samples:
     """Augmented clips with token ids; `train=False` takes middle frames as they are."""
 
@@ -96,11 +87,10 @@ class Task(Protocol):
     """Masked clips against captions."""
 
     def __init__(self, recipe: dict[str, Any], config: dict[str, Any]) -> None:
-        if recipe["family"] != "viclip":
-            raise VireoError(f"viclip_pretrain trains family viclip, not {recipe['family']}")
+        blocks.demand_family(recipe, "viclip")
         self.recipe, self.config = recipe, config
-        self.data = _settings(recipe, "data", DATA)
-        self.options = _settings(recipe, "model", MODEL)
+        self.data = blocks.settings(recipe, "data", DATA)
+        self.options = blocks.settings(recipe, "model", MODEL)
         self.seed = int(recipe.get("seed", 0))
         self.size = int(recipe["arch"]["image_size"])
         tokenizer = Tokenizer(recipe["arch"].get("context_length", 32))
@@ -118,7 +108,7 @@ class Task(Protocol):
         """ViCLIP with seeded or given weights; the text tower frozen if asked."""
         generator = seeds.torch_generator(self.seed, "init")
         model = viclip.build(self.recipe["arch"], generator)
-        if weights := self._init_file():
+        if weights := blocks.init_file(self.recipe):
             viclip.start_from(model, weights)
         if self.options["temp"] is not None:
             nn.init.constant_(model.temp, float(self.options["temp"]))
@@ -129,28 +119,16 @@ class Task(Protocol):
         model.text_encoder.requires_grad_(not self.options["freeze_text"])
         return model
 
-    def _init_file(self) -> Path | None:
-        init = self.recipe.get("init") or {}
-        if "recipe" in init:
-            return Path("results/training") / init["recipe"] / "weights.safetensors"
-        if "artifact" in init:
-            return receipt.only_file(_receipt(init["artifact"]), init.get("file"))
-        return None
-
     def fingerprint(self) -> dict[str, Any]:
         """Hashes of the lists and of the weights the run starts from."""
         roles = [*self.roles, "val"] if self.validates else self.roles
         outside = {role: receipt.hash_of(self._list(role)) for role in roles}
-        weights = self._init_file()
-        return outside | ({"init": receipt.hash_of(weights)} if weights else {})
+        return outside | blocks.init_hash(self.recipe)
 
     # data
 
-    def _root(self, role: str) -> Path:
-        return Path(receipt.read(_receipt(self.recipe["sources"][role]))["root"])
-
     def _list(self, role: str) -> Path:
-        path = self._root(role) / self.data["val_list" if role == "val" else "list"]
+        path = blocks.source(self.recipe, role) / self.data["val_list" if role == "val" else "list"]
         if not path.is_file():
             raise VireoError(f"no list {path}; name it in the recipe (data: {{list: ...}})")
         return path
@@ -162,13 +140,13 @@ class Task(Protocol):
         corpora = []
         for role in self.roles if train else ["val"]:
             pairs = lists.read(self._list(role), share, self.data["min_words"])
-            corpora.append((pairs, self._root(role) / self.data["videos"]))
+            corpora.append((pairs, blocks.source(self.recipe, role) / self.data["videos"]))
         frames = self.data["frames"]
         clips = Clips(
             corpora,
             frames if train else {"rule": "middle", "n": frames.get("n", 8)},
             self.seed,
-            {**DECODE, **(self.config.get("decode") or {})},
+            blocks.decoding(self.config),
             cache=self.data["cache_decoded"],
             joint_ids=self.data["ids"] == "joint",
         )
@@ -238,13 +216,3 @@ class Task(Protocol):
         right = torch.arange(len(sims), device=device)
         both = [(s.argmax(1) == right).float().mean().item() for s in (sims, sims.T)]
         return {"r1": 50 * sum(both)}
-
-
-def _receipt(artifact: str) -> Path:
-    path = Path("data/receipts") / f"{artifact}.json"
-    if not path.is_file():
-        raise VireoError(
-            f"{artifact} is not here yet ({path}): run `snakemake {path}`, or "
-            f"`python scripts/fetch.py {artifact}`"
-        )
-    return path

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from vireo.errors import VireoError, unknown
 from vireo.models import videomamba
-from vireo.training import Batch, Metrics, Step, labelled, optim, seeds, strong
+from vireo.training import Batch, Metrics, Step, blocks, optim, seeds, strong
 from vireo.training.tasks import viclip_finetune
 
 DATA = {**viclip_finetune.DATA, "resize": "bilinear", "regression": False}
@@ -70,7 +70,7 @@ class Task(viclip_finetune.Task):
         """The authors' initialisation, or given weights with what the start leaves out fresh."""
         generator = seeds.torch_generator(self.seed, "init")
         model = videomamba.build(self.recipe["arch"], generator)
-        weights = labelled.init_file(self.recipe)
+        weights = blocks.init_file(self.recipe)
         if weights is None:
             return model
         start, rows = self.options["start"], None

@@ -12,10 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from vireo.errors import VireoError, unknown
-from vireo.fetch import receipt
 from vireo.models import _videomamba_student as students
 from vireo.nn import clip_teacher
-from vireo.training import Batch, Metrics, Step, labelled, masking, optim, seeds
+from vireo.training import Batch, Metrics, Step, blocks, labelled, masking, optim, seeds
 from vireo.training import Task as Protocol
 from vireo.training.augment import multi_scale
 from vireo.training.clips import Clips
@@ -82,11 +81,10 @@ class Task(Protocol):
     find_unused = True  # the last mixer gets no gradient
 
     def __init__(self, recipe: dict[str, Any], config: dict[str, Any]) -> None:
-        if recipe["family"] != "videomamba":
-            raise VireoError(f"videomamba_pretrain trains videomamba, not {recipe['family']}")
+        blocks.demand_family(recipe, "videomamba")
         self.recipe, self.config = recipe, config
-        self.data = labelled.settings(recipe, "data", DATA)
-        self.options = labelled.settings(recipe, "model", MODEL)
+        self.data = blocks.settings(recipe, "data", DATA)
+        self.options = blocks.settings(recipe, "model", MODEL)
         kinds = ["attention", *masking.KINDS]
         for key, known in (("mask", kinds), ("loss", students.LOSSES)):
             if self.options[key] not in known:
@@ -99,9 +97,8 @@ class Task(Protocol):
 
     def fingerprint(self) -> dict[str, Any]:
         """The list of clips and the teacher's weights."""
-        weights = labelled.init_file(self.recipe)
         outside: dict[str, Any] = {"list": seeds.number(*sorted(self.train_items["id"]))}
-        return outside | ({"init": receipt.hash_of(weights)} if weights else {})
+        return outside | blocks.init_hash(self.recipe)
 
     def dataset(self, split: str) -> Samples:
         """The clips that are there."""
@@ -117,7 +114,7 @@ class Task(Protocol):
 
     def build(self) -> nn.Module:
         """Fresh student, given teacher."""
-        weights = labelled.init_file(self.recipe)
+        weights = blocks.init_file(self.recipe)
         if weights is None:
             raise VireoError("videomamba_pretrain needs `init`: the teacher's weights")
         arch, told = self.recipe["arch"], dict(self.options["teacher"])
