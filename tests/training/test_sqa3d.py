@@ -243,6 +243,23 @@ def test_a_whole_run_and_its_resumption(world: Path) -> None:
     assert all(torch.equal(resumed[name], trained[name]) for name in trained)
 
 
+def test_other_initial_weights_are_another_run(world: Path) -> None:
+    from vireo.training import loop
+
+    block = recipe(steps=1, init={"recipe": "first"})
+    with pytest.raises(VireoError, match=r"first is not here yet .*weights\.safetensors"):
+        Task(block, {}).fingerprint()
+    first = world / "results/training/first/weights.safetensors"
+    first.parent.mkdir(parents=True)
+    shutil.copy(GOLDEN / "weights.safetensors", first)
+    before = load_file(loop.train("second", block, {"device": "cpu"}))
+    changed = {name: 1.01 * value for name, value in load_file(first).items()}
+    save_file(changed, first)
+    after = load_file(loop.train("second", block, {"device": "cpu"}))
+    assert len(list((world / "cache/training/second").iterdir())) == 2
+    assert not all(torch.equal(after[name], before[name]) for name in after)
+
+
 @pytest.mark.parametrize("stop", ["SIGKILL", "SIGSTOP"])
 def test_a_scene_that_kills_or_hangs_its_reader_costs_one_scene(
     world: Path, monkeypatch: pytest.MonkeyPatch, stop: str

@@ -9,7 +9,6 @@ reference/clipbert_sqa3d.md section 4.
 
 import logging
 import random
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -178,11 +177,7 @@ class Task(Protocol):
         told = {"questions": digest([[i.question, i.answer, i.video] for i in table])}
         for role in self.recipe.get("files") or {}:
             told[role] = receipt.hash_of(clipbert.beside(self.recipe, role))
-        init = self.recipe.get("init") or {}
-        if "artifact" in init:
-            named = Path("data/receipts") / f"{init['artifact']}.json"
-            told["init"] = receipt.hash_of(receipt.only_file(named, init.get("file")))
-        return told
+        return told | blocks.init_hash(self.recipe)
 
     # data
 
