@@ -18,10 +18,6 @@ from vireo.run import predictions, provenance, published, result, tables
 from vireo.run.files import write_json
 
 VOID = {"meta", "link", "img", "br", "input", "hr", "path", "use"}
-FLAGS = (
-    "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
-    "--disable-component-update --disable-sync"
-)
 HOSTILE = "<script>alert('no')</script> & what $x_1$ does the dog do?"
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.report.conftest import FLAGS, Outline
+from tests.report.conftest import Outline
 from vireo import config as cfg
 from vireo.errors import VireoError
 from vireo.report import examples, gather, page, plots
@@ -186,16 +186,6 @@ def test_check_fails_for_a_missed_number(world, tmp_path):
     script = [sys.executable, str(cfg.HOME / "scripts/report.py"), "check", str(missed)]
     done = subprocess.run(script, capture_output=True, text=True)
     assert done.returncode == 1 and "too low" in done.stderr
-
-
-@pytest.fixture(scope="module")
-def browser():
-    sync_api = pytest.importorskip("playwright.sync_api")
-    path = shutil.which("chromium") or shutil.which("google-chrome")
-    with sync_api.sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=path, args=FLAGS.split())
-        yield opened
-        opened.close()
 
 
 @pytest.mark.browser

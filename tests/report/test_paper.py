@@ -3,12 +3,11 @@
 import csv
 import json
 import re
-import shutil
 from pathlib import Path
 
 import pytest
 
-from tests.report.conftest import FLAGS, Outline
+from tests.report.conftest import Outline
 from vireo import config as cfg
 from vireo.report import page, paper
 from vireo.run import papers, published, verdict
@@ -122,16 +121,6 @@ def test_a_damaged_result_is_not_run(made, tmp_path) -> None:
     paper.write(config, "viclip", [broken], tmp_path / "p.html")
     cells = json.loads((tmp_path / "p.json").read_text())["cells"]
     assert {c["verdict"] for c in cells} == {"not run", "no weights released"}
-
-
-@pytest.fixture(scope="module")
-def browser():
-    sync_api = pytest.importorskip("playwright.sync_api")
-    path = shutil.which("chromium") or shutil.which("google-chrome")
-    with sync_api.sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=path, args=FLAGS.split())
-        yield opened
-        opened.close()
 
 
 @pytest.mark.browser

@@ -1,7 +1,6 @@
 """The live page: what it draws, its limits, and the page itself in a real browser."""
 
 import re
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -24,7 +23,6 @@ TINY = {
 }  # fmt: skip
 # Below every score: an answer at each frame.
 SETTINGS = Settings(fps=2.0, prob=0.0, system_text="Watch.", max_new_tokens=3)
-FLAGS = "--no-sandbox --disable-gpu --disable-background-networking --disable-component-update"
 
 
 @pytest.fixture(scope="module")
@@ -114,37 +112,33 @@ def served(made: page.Page) -> Iterator[str]:
 
 
 @pytest.mark.browser
-def test_in_a_browser(made: page.Page, clip: Path, served: str) -> None:
+def test_in_a_browser(browser: Any, made: page.Page, clip: Path, served: str) -> None:
     """Upload, start, see a reply, ask, see the answer, stop; nobody else is asked for anything."""
-    sync_api = pytest.importorskip("playwright.sync_api")
-    path = shutil.which("chromium") or shutil.which("google-chrome")
     requests: list[str] = []
     problems: list[str] = []
-    with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=FLAGS.split())
-        view = browser.new_page()
-        view.set_default_timeout(15_000)
-        view.on("request", lambda request: requests.append(request.url))
-        view.on("pageerror", lambda error: problems.append(str(error)))
-        view.goto(served)
-        view.locator("#video input[type=file]").set_input_files(str(clip))
-        view.locator("#video").get_by_text("clip").first.wait_for()
-        view.locator("#start").click()
-        chat = view.locator("#chat")
-        chat.get_by_text(re.compile(r"\[0\.\d s\]")).first.wait_for()
-        view.locator("#screen img").wait_for()
-        first = points(view)
-        question = view.locator("#question textarea")
-        question.fill("And now?")
-        question.press("Enter")
-        turn = chat.get_by_text(re.compile(r"\[\d+\.\d s\] And now\?"))
-        turn.wait_for()
-        asked = float(re.findall(r"\[([\d.]+) s\]", turn.inner_text())[0])
-        chat.get_by_text(re.compile(rf"\[{asked + 0.5:.1f} s\]")).first.wait_for()
-        assert points(view) > first
-        view.locator("#stop").click()
-        view.locator("#status").get_by_text("Stopped.").wait_for()
-        browser.close()
+    view = browser.new_page()
+    view.set_default_timeout(15_000)
+    view.on("request", lambda request: requests.append(request.url))
+    view.on("pageerror", lambda error: problems.append(str(error)))
+    view.goto(served)
+    view.locator("#video input[type=file]").set_input_files(str(clip))
+    view.locator("#video").get_by_text("clip").first.wait_for()
+    view.locator("#start").click()
+    chat = view.locator("#chat")
+    chat.get_by_text(re.compile(r"\[0\.\d s\]")).first.wait_for()
+    view.locator("#screen img").wait_for()
+    first = points(view)
+    question = view.locator("#question textarea")
+    question.fill("And now?")
+    question.press("Enter")
+    turn = chat.get_by_text(re.compile(r"\[\d+\.\d s\] And now\?"))
+    turn.wait_for()
+    asked = float(re.findall(r"\[([\d.]+) s\]", turn.inner_text())[0])
+    chat.get_by_text(re.compile(rf"\[{asked + 0.5:.1f} s\]")).first.wait_for()
+    assert points(view) > first
+    view.locator("#stop").click()
+    view.locator("#status").get_by_text("Stopped.").wait_for()
+    view.close()
     away = [url for url in requests if not url.startswith((served, "data:", "blob:"))]
     assert not away and not problems
 
