@@ -7,6 +7,7 @@ uint8 values, as torchvision 0.15 did with tensors. `multi_scale` takes one of a
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -94,3 +95,11 @@ def multi_scale(
     small = [Image.fromarray(one).resize((size, size), Image.Resampling.BILINEAR) for one in cut]
     clip = torch.from_numpy(np.stack([np.asarray(one) for one in small])).permute(0, 3, 1, 2)
     return (clip.flip(-1) if rng.uniform() < flip else clip).contiguous()
+
+
+def normalised(clip: Tensor, data: dict[str, Any]) -> Tensor:
+    """uint8 [B,T,3,H,W] -> float32, by `data`'s mean and std of values in 0..1."""
+    shape = (1, 1, 3, 1, 1)
+    mean = torch.tensor(data["mean"], device=clip.device).view(shape)
+    std = torch.tensor(data["std"], device=clip.device).view(shape)
+    return clip.float().div_(255).sub_(mean).div_(std)

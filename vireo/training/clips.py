@@ -1,7 +1,7 @@
-"""Clips of listed videos as samples: frame rule, reading, cache, and the way past broken files.
+"""Clips of listed videos as samples: frame rule, reading, cache.
 
-A video that cannot be read is replaced, with its caption, by another pair drawn from
-(seed, epoch, index, try); it is reported under `failures`.
+A video that cannot be read is replaced, with its caption, by another pair; it is reported under
+`failures`.
 """
 
 import logging
@@ -11,21 +11,19 @@ from typing import Any
 
 import numpy as np
 
-from vireo.errors import VireoError
 from vireo.media import sampling
 from vireo.media.pool import decode
 from vireo.media.sample import Request, take
 from vireo.run import files
-from vireo.training import seeds
+from vireo.training.again import Replacing
 from vireo.training.feed import working_on
 from vireo.training.lists import Pair, Pairs
 
 log = logging.getLogger("vireo")
-TRIES = 20
 Part = tuple[str, float | None, float | None]  # path, start, end
 
 
-class Clips:
+class Clips(Replacing):
     """Pairs of one or several corpora, each with the folder its videos lie in."""
 
     def __init__(
@@ -37,9 +35,9 @@ class Clips:
         cache: bool = False,
         joint_ids: bool = False,
     ) -> None:
-        self.corpora, self.rule, self.seed, self.limits = corpora, rule, seed, limits
+        super().__init__(seed)
+        self.corpora, self.rule, self.limits = corpora, rule, limits
         self.joint_ids = joint_ids
-        self.deadly: dict[str, str] = {}
         self.starts = np.cumsum([0, *(len(pairs) for pairs, _ in corpora)]).tolist()
         self.cached: dict[Part, tuple[np.ndarray | None, str]] = {}
         if cache:
@@ -47,10 +45,6 @@ class Clips:
 
     def __len__(self) -> int:
         return self.starts[-1]
-
-    def avoid(self, file: str, error: str) -> None:
-        """Count a file as unreadable."""
-        self.deadly[file] = error
 
     def pair(self, index: int) -> tuple[Pair, Path, int]:
         """Pair `index` over all corpora, the path of its video, and its id in the loss."""
@@ -62,23 +56,15 @@ class Clips:
         return pair, files.inside(root, pair.video), number
 
     def read(self, epoch: int, index: int) -> tuple[np.ndarray, Pair, int, list[dict[str, Any]]]:
-        """uint8 RGB frames [T,H,W,3], their pair and its id, and the videos that failed on the way.
+        """uint8 RGB frames [T,H,W,3], their pair and its id, and the `failures` on the way."""
 
-        Raises VireoError when `TRIES` pairs in a row cannot be read.
-        """
-        failed: list[dict[str, Any]] = []
-        now = index
-        for attempt in range(1, TRIES + 1):
+        def one(now: int) -> tuple[tuple[np.ndarray, Pair, int] | None, str, str]:
             pair, path, number = self.pair(now)
             frames, error = self._frames(pair, path, epoch, now)
-            if frames is not None:
-                return frames, pair, number, failed
-            failed.append({"video": pair.video, "error": error})
-            rng = seeds.numpy_generator(self.seed, "again", epoch, index, attempt)
-            now = int(rng.integers(len(self)))
-        raise VireoError(
-            f"{TRIES} training videos in a row cannot be read; the last: {failed[-1]['error']}"
-        )
+            return None if frames is None else (frames, pair, number), pair.video, error
+
+        found, failed = self.readable(one, epoch, index)
+        return *found, failed
 
     def _rule(self, epoch: int, index: int) -> dict[str, Any]:
         if self.rule.get("rule") not in sampling.RANDOM:
@@ -123,6 +109,20 @@ class Clips:
             size / 1e6,
         )
         return kept
+
+
+class OfClips:
+    """Samples made of clips; a subclass has `sample`."""
+
+    def __init__(self, clips: Clips) -> None:
+        self.clips = clips
+
+    def __len__(self) -> int:
+        return len(self.clips)
+
+    def avoid(self, file: str, error: str) -> None:
+        """Count a video as unreadable."""
+        self.clips.avoid(file, error)
 
 
 def _part(pair: Pair, path: Path) -> Part:

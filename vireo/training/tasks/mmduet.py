@@ -27,10 +27,10 @@ from vireo.run.device import dtype as dtype_of
 from vireo.streaming.conversation import SYSTEM_PROMPT, Text
 from vireo.training import Batch, Metrics, Step, blocks, duet_data, optim, seeds
 from vireo.training import Task as Protocol
+from vireo.training.again import Replacing
 from vireo.training.duet_metadata import scan
 from vireo.training.feed import working_on
 
-TRIES = 10
 DATA = {"corpora": [], "metadata": "videos_metadata.json", "cache": False}
 CORPUS = {
     "kind": None, "file": None, "fps": 2.0, "max_frames": 128,
@@ -50,13 +50,13 @@ LAYERS = (
 WHOLE = ["multi_modal_projector", "informative_head", "relevance_head"]
 
 
-class Samples:
+class Samples(Replacing):
     """Conversations of all corpora, one after the other, with their frames."""
 
     def __init__(self, task: "Task") -> None:
+        super().__init__(task.seed)
         self.task = task
         self.entries: list[tuple[duet_data.Sample, Path, int]] = []
-        self.deadly: dict[str, str] = {}
         self.cached: dict[tuple[str, float], np.ndarray] = {}
         for corpus in task.corpora:
             root = files.inside(blocks.source(task.recipe, corpus["videos"]), corpus["folder"])
@@ -72,33 +72,25 @@ class Samples:
     def __len__(self) -> int:
         return len(self.entries)
 
-    def avoid(self, file: str, error: str) -> None:
-        """Count a video as unreadable."""
-        self.deadly[file] = error
-
     def sample(self, epoch: int, index: int) -> dict[str, Any]:
         """Encoded conversation, uint8 `frames` [T,3,S,S], and the `failures` met on the way."""
-        failures: list[dict[str, Any]] = []
-        now = index
-        for attempt in range(1, TRIES + 1):
-            sample, path, most = self.entries[now]
-            rng = seeds.numpy_generator(self.task.seed, "turns", epoch, now)
-            sample = duet_data.clipped(duet_data.drawn(sample, rng), most)
-            frames, error = self._frames(sample, path)
-            if frames is not None and len(frames) >= sample.end:
-                text = self.task.text
-                encoded = duet_data.encode(
-                    sample, text, self.task.options["system"], self.task.tokens
-                )
-                shown = torch.from_numpy(frames[sample.start : sample.end].transpose(0, 3, 1, 2))
-                return {"encoded": encoded, "frames": shown.contiguous(), "failures": failures}
-            short = "" if frames is None else f"{len(frames)} frames where {sample.end} are needed"
-            failures.append({"video": sample.video, "error": error or short})
-            again = seeds.numpy_generator(self.task.seed, "again", epoch, index, attempt)
-            now = int(again.integers(len(self)))
-        raise VireoError(
-            f"{TRIES} training videos in a row cannot be read; the last: {failures[-1]['error']}"
-        )
+        made, failed = self.readable(lambda now: self._one(epoch, now), epoch, index)
+        return {**made, "failures": failed}
+
+    def _one(self, epoch: int, index: int) -> tuple[dict[str, Any] | None, str, str]:
+        sample, path, most = self.entries[index]
+        rng = seeds.numpy_generator(self.seed, "turns", epoch, index)
+        sample = duet_data.clipped(duet_data.drawn(sample, rng), most)
+        frames, error = self._frames(sample, path)
+        if frames is None:
+            return None, sample.video, error
+        if len(frames) < sample.end:
+            short = f"{len(frames)} frames where {sample.end} are needed"
+            return None, sample.video, error or short
+        task = self.task
+        encoded = duet_data.encode(sample, task.text, task.options["system"], task.tokens)
+        shown = torch.from_numpy(frames[sample.start : sample.end].transpose(0, 3, 1, 2))
+        return {"encoded": encoded, "frames": shown.contiguous()}, sample.video, ""
 
     def _frames(self, sample: duet_data.Sample, path: Path) -> tuple[np.ndarray | None, str]:
         if str(path) in self.deadly:

@@ -26,6 +26,7 @@ from vireo.nn import answers
 from vireo.run.files import digest
 from vireo.training import Batch, Metrics, Step, blocks, seeds
 from vireo.training import Task as Protocol
+from vireo.training.again import Replacing
 from vireo.training.feed import working_on
 
 if TYPE_CHECKING:
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("vireo")
 
-TRIES = 20
 DATA = {
     "clips": 8,
     "frames": 2,
@@ -50,13 +50,13 @@ MODEL = {"freeze": ["stem", "res2"], "aggregate": "lse", "two_pass": False, "cal
 NO_DECAY = ("bias", "LayerNorm.bias", "LayerNorm.weight")
 
 
-class Samples:
+class Samples(Replacing):
     """Questions of a split with clips of their scenes: random ones (`train`) or inference's."""
 
     def __init__(self, task: "Task", split: str) -> None:
+        super().__init__(task.seed)
         self.task, self.train = task, split == "train"
         self.table, self.videos = task.tables(split)
-        self.deadly: dict[str, str] = {}
         self.by_scene: dict[str, list[int]] = {}
         for index, item in enumerate(self.table):
             self.by_scene.setdefault(item.video, []).append(index)
@@ -65,41 +65,29 @@ class Samples:
     def __len__(self) -> int:
         return len(self.table)
 
-    def avoid(self, file: str, error: str) -> None:
-        """Count a scene's video as unreadable."""
-        self.deadly[file] = error
-
     def sample(self, epoch: int, index: int) -> dict[str, Any]:
-        """uint8 `frames` [n*T,H,W,3], `texts`, `labels`, `scene`, and the `failures` met.
+        """uint8 `frames` [n*T,H,W,3], `texts`, `labels`, `scene`, and the `failures` met."""
 
-        An unreadable video costs another question, drawn from (seed, epoch, index, try).
-        """
-        failed: list[dict[str, Any]] = []
-        now = index
-        for attempt in range(1, TRIES + 1):
+        def one(now: int) -> tuple[tuple[Any, np.ndarray] | None, str, str]:
             item = self.table[now]
             try:
-                frames = self._frames(item.video, epoch, index)
+                return (item, self._frames(item.video, epoch, index)), item.video, ""
             except VireoError as error:
-                failed.append({"video": item.video, "error": str(error)})
-                rng = seeds.numpy_generator(self.task.seed, "again", epoch, index, attempt)
-                now = int(rng.integers(len(self)))
-                continue
-            asked = [item, *self._others(item.video, epoch, index)]
-            return {
-                "frames": frames,
-                "texts": [one.question for one in asked],
-                "labels": [self.task.labels.get(one.answer, -1) for one in asked],
-                "scene": item.video,
-                "failures": failed,
-            }
-        raise VireoError(
-            f"{TRIES} training videos in a row cannot be read; the last: {failed[-1]['error']}"
-        )
+                return None, item.video, str(error)
+
+        (item, frames), failed = self.readable(one, epoch, index)
+        asked = [item, *self._others(item.video, epoch, index)]
+        return {
+            "frames": frames,
+            "texts": [each.question for each in asked],
+            "labels": [self.task.labels.get(each.answer, -1) for each in asked],
+            "scene": item.video,
+            "failures": failed,
+        }
 
     def _others(self, scene: str, epoch: int, index: int) -> list[Any]:
         """Further questions on the same scene, which share its pictures."""
-        rng = seeds.numpy_generator(self.task.seed, "questions", epoch, index)
+        rng = seeds.numpy_generator(self.seed, "questions", epoch, index)
         own = self.by_scene[scene]
         return [self.table[own[k]] for k in rng.integers(len(own), size=self.task.more)]
 
@@ -123,7 +111,7 @@ class Samples:
     def _numbers(self, count: int, fps: float, epoch: int, index: int) -> list[int]:
         data = self.task.data
         if self.train:
-            rng = random.Random(seeds.number(self.task.seed, "clips", epoch, index))
+            rng = random.Random(seeds.number(self.seed, "clips", epoch, index))
             found = sparse.drawn(count, fps, rng, data["frames"], data["clips"], data["target"])
         else:
             found = sparse.fixed(count, fps, data["frames"], data["val_clips"], data["target"])

@@ -18,8 +18,8 @@ from vireo.models import viclip_classifier
 from vireo.run.console import log
 from vireo.training import Batch, Metrics, Step, blocks, labelled, seeds, strong
 from vireo.training import Task as Protocol
-from vireo.training.augment import augment
-from vireo.training.clips import Clips
+from vireo.training.augment import augment, normalised
+from vireo.training.clips import Clips, OfClips
 
 DATA = {
     **labelled.LISTS,
@@ -44,18 +44,12 @@ MODEL = {"layer_decay": 1.0}
 NO_DECAY = ("class_embedding", "positional_embedding", "temporal_positional_embedding")
 
 
-class Samples:
+class Samples(OfClips):
     """Clips with class numbers; in training each index gives `repeats` augmented clips."""
 
     def __init__(self, task: "Task", clips: Clips, train: bool) -> None:
-        self.task, self.clips, self.train = task, clips, train
-
-    def __len__(self) -> int:
-        return len(self.clips)
-
-    def avoid(self, file: str, error: str) -> None:
-        """Count a video as unreadable."""
-        self.clips.avoid(file, error)
+        super().__init__(clips)
+        self.task, self.train = task, train
 
     def sample(self, epoch: int, index: int) -> list[dict[str, Any]]:
         """`clip` uint8 [T,3,H,W] and `label` for each repetition, with the `failures` met."""
@@ -141,12 +135,6 @@ class Task(Protocol):
             "failures": [failure for one in flat for failure in one["failures"]],
         }
 
-    def _normalised(self, clip: Tensor) -> Tensor:
-        shape = (1, 1, 3, 1, 1)
-        mean = torch.tensor(self.data["mean"], device=clip.device).view(shape)
-        std = torch.tensor(self.data["std"], device=clip.device).view(shape)
-        return clip.float().div_(255).sub_(mean).div_(std)
-
     # model
 
     def build(self) -> nn.Module:
@@ -167,7 +155,7 @@ class Task(Protocol):
 
     def loss(self, model: nn.Module, batch: Batch, step: Step) -> tuple[Tensor, Metrics]:
         """Cross-entropy with the soft labels of mixup; `acc` against the stronger label."""
-        clips = self._normalised(batch["clip"])
+        clips = normalised(batch["clip"], self.data)
         for place, clip in enumerate(clips):
             rng = seeds.numpy_generator(self.seed, "erase", step.step, step.first, place)
             strong.erase(clip, float(self.data["erase"]), rng)
@@ -212,7 +200,7 @@ class Task(Protocol):
         for first in range(0, len(self._val), size):
             places = range(first, min(first + size, len(self._val)))
             batch = self.collate([self._val.sample(0, index) for index in places])
-            said.append(model(self._normalised(batch["clip"].to(device))).float().cpu())
+            said.append(model(normalised(batch["clip"].to(device), self.data)).float().cpu())
             wanted.append(batch["label"])
         return torch.cat(said), torch.cat(wanted)
 

@@ -21,8 +21,8 @@ from vireo.models import viclip
 from vireo.nn.tokenizer import Tokenizer
 from vireo.training import Batch, Metrics, Step, blocks, contrastive, lists, optim, schedule, seeds
 from vireo.training import Task as Protocol
-from vireo.training.augment import augment
-from vireo.training.clips import Clips
+from vireo.training.augment import augment, normalised
+from vireo.training.clips import Clips, OfClips
 
 NO_DECAY = (
     "temp",
@@ -55,18 +55,12 @@ MODEL = {
 }
 
 
-class Samples:
+class Samples(OfClips):
     """Augmented clips with token ids; `train=False` takes middle frames as they are."""
 
     def __init__(self, task: "Task", clips: Clips, train: bool) -> None:
-        self.task, self.clips, self.train = task, clips, train
-
-    def __len__(self) -> int:
-        return len(self.clips)
-
-    def avoid(self, file: str, error: str) -> None:
-        """Count a video as unreadable."""
-        self.clips.avoid(file, error)
+        super().__init__(clips)
+        self.task, self.train = task, train
 
     def sample(self, epoch: int, index: int) -> dict[str, Any]:
         """uint8 `clip` [T,3,H,W], `tokens` [L], `id`, and the `failures` met."""
@@ -161,12 +155,6 @@ class Task(Protocol):
             "failures": [failure for s in samples for failure in s["failures"]],
         }
 
-    def _normalised(self, clip: Tensor) -> Tensor:
-        shape = (1, 1, 3, 1, 1)
-        mean = torch.tensor(self.data["mean"], device=clip.device).view(shape)
-        std = torch.tensor(self.data["std"], device=clip.device).view(shape)
-        return clip.float().div_(255).sub_(mean).div_(std)
-
     # training
 
     def loss(self, model: nn.Module, batch: Batch, step: Step) -> tuple[Tensor, Metrics]:
@@ -174,7 +162,7 @@ class Task(Protocol):
         assert isinstance(model, viclip.ViCLIP)
         with torch.no_grad():
             model.temp.clamp_(min=TEMP_FLOOR)
-        clips = self._normalised(batch["clip"])
+        clips = normalised(batch["clip"], self.data)
         ratio = float(self.options["mask_ratio"])
         generator = None
         if ratio > 0:
@@ -209,7 +197,7 @@ class Task(Protocol):
         for first in range(0, len(self.val), size):
             indices = range(first, min(first + size, len(self.val)))
             batch = self.collate([self.val.sample(0, i) for i in indices])
-            clips = self._normalised(batch["clip"].to(device))
+            clips = normalised(batch["clip"].to(device), self.data)
             videos.append(F.normalize(model.encode_vision(clips), dim=-1))
             texts.append(F.normalize(model.encode_text(batch["tokens"].to(device)), dim=-1))
         sims = torch.cat(videos) @ torch.cat(texts).T

@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from vireo.errors import VireoError, unknown
 from vireo.models import videomamba
 from vireo.training import Batch, Metrics, Step, blocks, optim, seeds, strong
+from vireo.training.augment import normalised
 from vireo.training.tasks import viclip_finetune
 
 DATA = {**viclip_finetune.DATA, "resize": "bilinear", "regression": False}
@@ -92,7 +93,7 @@ class Task(viclip_finetune.Task):
         """Cross-entropy of mixed clips and labels; for regression the mean squared error."""
         if not self.data["regression"]:
             return super().loss(model, batch, step)
-        clips = self._normalised(batch["clip"])
+        clips = normalised(batch["clip"], self.data)
         for place, clip in enumerate(clips):
             rng = seeds.numpy_generator(self.seed, "erase", step.step, step.first, place)
             strong.erase(clip, float(self.data["erase"]), rng)

@@ -16,8 +16,8 @@ from vireo.models import _videomamba_student as students
 from vireo.nn import clip_teacher
 from vireo.training import Batch, Metrics, Step, blocks, labelled, masking, optim, seeds
 from vireo.training import Task as Protocol
-from vireo.training.augment import multi_scale
-from vireo.training.clips import Clips
+from vireo.training.augment import multi_scale, normalised
+from vireo.training.clips import Clips, OfClips
 from vireo.training.tasks.videomamba_finetune import NO_DECAY, lr_factor
 
 DATA = {
@@ -39,18 +39,12 @@ MODEL = {
 }
 
 
-class Samples:
+class Samples(OfClips):
     """Augmented clips."""
 
     def __init__(self, task: "Task", clips: Clips) -> None:
-        self.task, self.clips = task, clips
-
-    def __len__(self) -> int:
-        return len(self.clips)
-
-    def avoid(self, file: str, error: str) -> None:
-        """Count a video as unreadable."""
-        self.clips.avoid(file, error)
+        super().__init__(clips)
+        self.task = task
 
     def sample(self, epoch: int, index: int) -> dict[str, Any]:
         """`clip` uint8 [T,3,H,W], with the `failures` met."""
@@ -131,16 +125,10 @@ class Task(Protocol):
             )
         return Pair(student, teacher)
 
-    def _normalised(self, clip: Tensor) -> Tensor:
-        shape = (1, 1, 3, 1, 1)
-        mean = torch.tensor(self.data["mean"], device=clip.device).view(shape)
-        std = torch.tensor(self.data["std"], device=clip.device).view(shape)
-        return clip.float().div_(255).sub_(mean).div_(std)
-
     def loss(self, model: nn.Module, batch: Batch, step: Step) -> tuple[Tensor, Metrics]:
         """Distance of student and teacher at the visible tokens."""
         assert isinstance(model, Pair)
-        clips = self._normalised(batch["clip"])
+        clips = normalised(batch["clip"], self.data)
         targets, looks = model.teacher(clips)
         mask = masking.draw(
             self.options["mask"],
