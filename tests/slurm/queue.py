@@ -1,5 +1,6 @@
 """What the tests on a cluster share: the workflow with the slurm profile, and SLURM's own words."""
 
+import copy
 import re
 import subprocess
 import time
@@ -9,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.e2e import world
-from tests.e2e.world import HOME, SHORT, Place
+from tests.e2e.world import HOME, SHORT, Place, same
 
 PROFILE = [
     *("--workflow-profile", str(HOME / "profiles/slurm")),
@@ -75,6 +76,18 @@ def launch(place: Place, *arguments: str) -> subprocess.Popen:
 
 def journals(place: Place) -> list[Path]:
     return list(place.folder.glob("cache/predictions/*/*.jsonl"))
+
+
+def as_straight(place: Place, config: dict[str, Any], folder: Path) -> None:
+    """What the cluster left is what one shard on this machine gives, and nothing beside it."""
+    straight = Place(folder, copy.deepcopy(config) | {"shards": 1})
+    straight.make(SHORT)
+    same(place.predictions(), straight.predictions())
+    assert place.result()["metrics"] == straight.result()["metrics"]
+    assert not place.leftovers()
+    counts = place.journalled()
+    # Nothing is lost; at most what both copies had in hand is there twice.
+    assert len(counts) == 24 and set(counts.values()) <= {1, 2}
 
 
 def settings(data: Path) -> dict[str, Any]:

@@ -1,6 +1,5 @@
 """Jobs that a cluster takes away, cards asked for by gres, training on two machines."""
 
-import copy
 import os
 import signal
 import subprocess
@@ -9,8 +8,17 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from tests.e2e.world import SHORT, Place, same
-from tests.slurm.queue import Cluster, jobs, journals, launch, settings, slow_checkout, wait
+from tests.e2e.world import Place
+from tests.slurm.queue import (
+    Cluster,
+    as_straight,
+    jobs,
+    journals,
+    launch,
+    settings,
+    slow_checkout,
+    wait,
+)
 from tests.training.test_viclip_pretrain import ARCH, make_pairs
 
 pytestmark = [pytest.mark.slurm, pytest.mark.slow, pytest.mark.timeout(600)]
@@ -49,13 +57,7 @@ def test_one_job_cancelled_and_the_node_of_the_other_lost(cluster, data, checkou
 
     after = [job for job in jobs()["infer"] if job["job"] not in before]
     assert {job["state"] for job in after} <= {"COMPLETED", "CANCELLED", "NODE_FAIL"}
-    straight = Place(tmp_path / "here", copy.deepcopy(config) | {"shards": 1})
-    straight.make(SHORT)
-    same(place.predictions(), straight.predictions())
-    assert place.result()["metrics"] == straight.result()["metrics"]
-    assert not place.leftovers()
-    counts = place.journalled()
-    assert len(counts) == 24 and set(counts.values()) <= {1, 2}
+    as_straight(place, config, tmp_path / "here")
 
 
 def test_training_on_two_machines(cluster, tmp_path):

@@ -1,6 +1,5 @@
 """The workflow on a real SLURM: where jobs run, what they ask for, and what survives `kill -9`."""
 
-import copy
 import os
 import signal
 import subprocess
@@ -8,8 +7,17 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.world import SHORT, Place, same
-from tests.slurm.queue import Cluster, jobs, journals, launch, settings, slow_checkout, wait
+from tests.e2e.world import SHORT
+from tests.slurm.queue import (
+    Cluster,
+    as_straight,
+    jobs,
+    journals,
+    launch,
+    settings,
+    slow_checkout,
+    wait,
+)
 
 pytestmark = [pytest.mark.slurm, pytest.mark.timeout(600)]
 
@@ -62,15 +70,7 @@ def test_shards_on_a_cluster_survive_the_launcher(cluster, data, checkout, tmp_p
         ("COMPLETED", "1500M"),
     ]
 
-    here = copy.deepcopy(config) | {"shards": 1}
-    straight = Place(tmp_path / "here", here)
-    straight.make(SHORT)
-    same(place.predictions(), straight.predictions())
-    assert place.result()["metrics"] == straight.result()["metrics"]
-    assert not place.leftovers()
-    counts = place.journalled()
-    # Nothing is lost; at most what both copies had in hand is there twice.
-    assert len(counts) == 24 and set(counts.values()) <= {1, 2}
+    as_straight(place, config, tmp_path / "here")
     text = "\n".join(p.read_text() for p in Path(place.folder / "logs/infer").rglob("*.log"))
     assert "waiting for a device" not in text
     for path in journals(place):
