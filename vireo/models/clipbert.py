@@ -6,7 +6,7 @@ in the dtype it is loaded in; logits are combined in float32.
 """
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -413,8 +413,7 @@ def start_from_parts(module: ClipBERT, grid: str | Path, bert: str | Path) -> No
     own = module.state_dict()
     for prefix, (path, rename) in parts.items():
         found = {rename(k): v for k, v in checkpoint.tensors(path, WRAPPERS).items()}
-        named = {k: v for k, v in found.items() if k.startswith(prefix)}
-        named = {k: v for k, v in named.items() if not any(re.fullmatch(p, k) for p in IGNORED)}
+        named = _used({k: v for k, v in found.items() if k.startswith(prefix)})
         rest = {k: v for k, v in own.items() if not k.startswith(prefix)}
         checkpoint.load_into(module, rest | named, path)
         own = module.state_dict()
@@ -433,5 +432,8 @@ def _bert_name(name: str) -> str:
 
 def released(path: str | Path) -> dict[str, Any]:
     """Tensors of a ClipBERT checkpoint without the ones that no part of the model uses."""
-    named = checkpoint.tensors(path, WRAPPERS)
+    return _used(checkpoint.tensors(path, WRAPPERS))
+
+
+def _used(named: Mapping[str, Any]) -> dict[str, Any]:
     return {k: v for k, v in named.items() if not any(re.fullmatch(p, k) for p in IGNORED)}
