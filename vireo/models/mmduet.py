@@ -390,8 +390,7 @@ def load(
         checkpoint.load_into(module, named, weights, dtype, device)
         make_buffers(module)
         if adapter is not None:
-            pairs = {rename(f"{k}.").rstrip("."): v for k, v in adapter.pairs.items()}
-            lora.attach(module, lora.Adapter(adapter.scale, pairs), weights)
+            lora.attach(module, adapter, weights)
     autocast = options.get("tower_autocast")
     module.tower_autocast = getattr(torch, autocast) if autocast else None
     return Model(module.to(device), _tokenizer(arch, folders), options)
@@ -411,13 +410,13 @@ def gather(
     own = named.pop(lora.SCALE, None)  # adapters trained here say it themselves
     scale = lora.scale_of(weights.parent) if own is None else float(own.load())
     adapter = lora.parse(named, scale, weights)
-    adapter.whole = {rename(name): value for name, value in adapter.whole.items()}
-    _need_heads(adapter.whole, weights)
-    merge = options.get("merge", True)
-    tensors = base_tensors(base)
+    whole = {rename(name): value for name, value in adapter.whole.items()}
+    _need_heads(whole, weights)
     pairs = {rename(f"{name}.").rstrip("."): value for name, value in adapter.pairs.items()}
-    both = lora.Adapter(adapter.scale, pairs if merge else {}, adapter.whole)
-    return lora.merged(tensors, both, weights), None if merge else adapter, [weights.parent, base]
+    merge = options.get("merge", True)
+    inside = lora.Adapter(scale, pairs if merge else {}, whole)
+    beside = None if merge else lora.Adapter(scale, pairs)
+    return lora.merged(base_tensors(base), inside, weights), beside, [weights.parent, base]
 
 
 def _without_norm(named: dict[str, Any]) -> dict[str, Any]:
