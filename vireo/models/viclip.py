@@ -17,6 +17,7 @@ from torch.nn import functional as F
 from vireo.errors import VireoError, unknown
 from vireo.nn import checkpoint, clip_weights, fresh, interpolate
 from vireo.nn.clip import ACTIVATIONS, Transformer
+from vireo.nn.formats import loaded
 from vireo.nn.preprocess import Preprocess
 from vireo.nn.tokenizer import Tokenizer
 from vireo.run.device import set_precision
@@ -40,7 +41,7 @@ _MULTIPLES = {"image_size": "patch_size", "width": "heads", "text_width": "text_
 # Only the class token leaves the video tower. It keeps some company to the end: for a few rows the
 # matrix libraries take other kernels, and features would depend on the size of the batch.
 _FEW = 16
-_TIME = "vision_encoder.temporal_positional_embedding"
+TIME = "vision_encoder.temporal_positional_embedding"
 
 
 class VisionEncoder(nn.Module):
@@ -243,7 +244,7 @@ def load(
         with torch.device("meta"):
             module = build(cfg["arch"])
         table = torch.zeros(module.vision_encoder.temporal_positional_embedding.shape)
-        named = _named(weights, module, {"temp": torch.tensor(0.01), _TIME: table})
+        named = _named(weights, module, {"temp": torch.tensor(0.01), TIME: table})
         if cfg.get("wiseft"):
             named = average(named, cfg["wiseft"]["path"], float(cfg["wiseft"]["alpha"]), module)
         checkpoint.load_into(module, named, weights, dtype, device, guess_size(cfg["arch"]))
@@ -257,7 +258,7 @@ def start_from(module: ViCLIP, path: str | Path) -> None:
     With CLIP's, temperature and frame positions stay as they are. Position tables are fitted;
     anything else that differs raises VireoError.
     """
-    named = _named(path, module, {n: module.state_dict()[n] for n in ("temp", _TIME)})
+    named = _named(path, module, {n: module.state_dict()[n] for n in ("temp", TIME)})
     device = module.temp.device
     checkpoint.load_into(module, named, path, device=device, hint=guess_size(module.arch))
 
@@ -288,15 +289,14 @@ def average(
                 f"wiseft: {name} {list(theirs.shape)} of {clip} has no equal in the trained model: "
                 "the two must be of one size"
             )
-        trained = ours.load() if isinstance(ours, checkpoint.Lazy) else ours
-        named[name] = alpha * trained.float() + (1 - alpha) * theirs.float()
+        named[name] = alpha * loaded(ours).float() + (1 - alpha) * theirs.float()
     return named
 
 
 def fit(named: dict[str, Any], module: nn.Module) -> dict[str, Any]:
     """Position tables of another number of frames, tokens or patches, fitted to the module's."""
     rules = {
-        _TIME: (interpolate.frames, 1),
+        TIME: (interpolate.frames, 1),
         "vision_encoder.positional_embedding": (interpolate.spatial, 0),
         "text_encoder.positional_embedding": (interpolate.text, 0),
     }
@@ -308,8 +308,7 @@ def fit(named: dict[str, Any], module: nn.Module) -> dict[str, Any]:
         if stored is None or len(stored.shape) != len(shape) or stored.shape[-1] != shape[-1]:
             continue  # another model: the strict check says so
         if stored.shape[dim] != shape[dim]:
-            table = stored.load() if isinstance(stored, checkpoint.Lazy) else stored
-            named[name] = change(table, shape[dim])
+            named[name] = change(loaded(stored), shape[dim])
     return named
 
 

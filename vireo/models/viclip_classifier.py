@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from vireo.media import views
 from vireo.models import viclip
 from vireo.nn import checkpoint, clip_weights, fresh
+from vireo.nn.formats import loaded
 from vireo.run.device import set_precision
 
 HEAD_SCALE = 0.001  # of the initial head, so that training starts from even probabilities
@@ -130,8 +131,7 @@ def start_from(module: ViCLIPClassifier, path: str | Path, classes: list[str] | 
     """
     named: dict[str, Any] = dict(checkpoint.tensors(path))
     if clip_weights.is_clip(named):
-        time = "vision_encoder.temporal_positional_embedding"
-        named = {**clip_weights.rename(named), time: module.state_dict()[time]}
+        named = {**clip_weights.rename(named), viclip.TIME: module.state_dict()[viclip.TIME]}
     wanted = module.state_dict().keys()
     named = {name: value for name, value in viclip.fit(named, module).items() if name in wanted}
     head: dict[str, Any] = {
@@ -143,11 +143,7 @@ def start_from(module: ViCLIPClassifier, path: str | Path, classes: list[str] | 
         place = {name: number for number, name in enumerate(rows)}
         if all(name in place for name in classes):
             index = torch.tensor([place[name] for name in classes])
-            head = {
-                name: (value.load() if isinstance(value, checkpoint.Lazy) else value)[index]
-                for name, value in head.items()
-            }
-            named |= head
+            named |= {name: loaded(value)[index] for name, value in head.items()}
             said = f"the head has {len(classes)} of {len(rows)} rows of the file, by name"
     if "head.weight" not in named:
         named["head.weight"] = module.head.weight.detach()

@@ -16,15 +16,14 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vireo.errors import VireoError, unknown
 from vireo.fetch import receipt
 from vireo.media import views
 from vireo.nn import checkpoint, fresh, interpolate
-from vireo.nn.checkpoint import Lazy
 from vireo.nn.clip import DropPath
+from vireo.nn.formats import Lazy, loaded
 from vireo.nn.mamba import Block, RMSNorm, conv_init, linear_init
 from vireo.run.device import set_precision
 from vireo.run.files import read_json
@@ -309,8 +308,7 @@ def fit(
     wanted = {name: tuple(value.shape) for name, value in module.state_dict().items()}
 
     def change(name: str, make: Any) -> None:
-        stored = named[name]
-        named[name] = make(stored.load() if isinstance(stored, Lazy) else stored)
+        named[name] = make(loaded(named[name]))
 
     def differs(name: str, same: Iterable[int]) -> bool:
         """Both have it, with another shape, but equal along the axes `same`."""
@@ -349,9 +347,7 @@ def _rows(named: dict[str, Lazy | Tensor]) -> int:
 
 def resample(table: Tensor, count: int) -> Tensor:
     """[1,T,d] -> [1,count,d], linear along time (up or down), ends aligned by pixel edges."""
-    moved = table.float().transpose(1, 2)
-    moved = F.interpolate(moved, size=count, mode="linear", align_corners=False)
-    return moved.transpose(1, 2).to(table.dtype)
+    return interpolate.linear(table, count).to(table.dtype)
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from vireo.errors import VireoError
 from vireo.nn import formats, unpickle
-from vireo.nn.formats import Lazy, show
+from vireo.nn.formats import Lazy, loaded, show
 
 WRAPPERS = ("model", "module", "state_dict")
 
@@ -109,8 +109,7 @@ def load_into(
         module.to(device, dtype)
     state = {}
     for name, target in module.state_dict().items():
-        value = named[name]
-        value = value.load() if isinstance(value, Lazy) else value
+        value = loaded(named[name])
         if on_meta:
             state[name] = value.to(device, dtype if value.is_floating_point() else None)
         else:

@@ -65,6 +65,11 @@ class _Storage:
     start: int | None = None
 
 
+def loaded(value: Lazy | Tensor) -> Tensor:
+    """A tensor, read from its file if that has not happened yet."""
+    return value.load() if isinstance(value, Lazy) else value
+
+
 def show(name: Any) -> str:
     """A name from a file, safe to print."""
     text = str(name)

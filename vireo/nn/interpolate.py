@@ -16,14 +16,14 @@ def frames(table: Tensor, count: int) -> Tensor:
     """[1,T,W] -> [1,count,W]: linear along time when longer, the first rows when shorter."""
     if count <= table.shape[1]:
         return table[:, :count]  # parity: the reference truncates, it does not resample
-    return _linear(table, count)
+    return linear(table, count)
 
 
 def text(table: Tensor, count: int) -> Tensor:
     """[L,W] -> [count,W]: linear along positions when longer, the first rows when shorter."""
     if count <= table.shape[0]:
         return table[:count]  # parity: CLIP's 77 rows are cut to their first 32
-    return _linear(table[None], count)[0]
+    return linear(table[None], count)[0]
 
 
 def spatial(table: Tensor, rows: int) -> Tensor:
@@ -53,6 +53,7 @@ def inflate(weight: Tensor, depth: int, centre: bool = True) -> Tensor:
     return out
 
 
-def _linear(table: Tensor, count: int) -> Tensor:
+def linear(table: Tensor, count: int) -> Tensor:
+    """[B,T,W] -> [B,count,W] float32: linear along T, up or down, ends aligned by pixel edges."""
     moved = table.float().transpose(1, 2)
     return F.interpolate(moved, size=count, mode="linear", align_corners=False).transpose(1, 2)

@@ -11,12 +11,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vireo.errors import VireoError
-from vireo.nn.formats import Lazy
+from vireo.nn.formats import Lazy, loaded
 
 SCALE = "lora_scale"  # a number in adapters that were trained here
 _PAIR = re.compile(r"(.+)\.lora_([AB])(?:\.[^.]+)?\.weight")
@@ -81,7 +80,7 @@ def merged(base: Mapping[str, Any], adapter: Adapter, source: str | Path = "") -
 
 def _sum(weight: Any, a: Any, b: Any, scale: float) -> Any:
     def read() -> Tensor:
-        w, low, high = (t.load() if isinstance(t, Lazy) else t for t in (weight, a, b))
+        w, low, high = (loaded(t) for t in (weight, a, b))
         # float32 is kept: rounding to the model's dtype happens once, on loading.
         return w.float() + scale * (high.float() @ low.float())
 
@@ -113,5 +112,5 @@ def attach(module: nn.Module, adapter: Adapter, source: str | Path = "") -> None
             raise VireoError(f"{source}: the model has no layer {name}") from error
         if not isinstance(base, nn.Linear):
             raise VireoError(f"{source}: {name} is no linear layer")
-        low, high = (torch.as_tensor(t.load() if isinstance(t, Lazy) else t) for t in (a, b))
+        low, high = (loaded(t) for t in (a, b))
         setattr(module.get_submodule(parent), leaf, LoraLinear(base, low, high, adapter.scale))
