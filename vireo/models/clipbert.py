@@ -352,12 +352,10 @@ def load(
     """
     dtype = getattr(torch, dtype) if isinstance(dtype, str) else dtype
     set_precision(bool(cfg.get("tf32")))
+    module = fresh.start(build, cfg, weights)
     if weights is None:
-        module = build(cfg["arch"], torch.Generator().manual_seed(cfg.get("seed", 0)))
         module.to(device, dtype)
     else:
-        with torch.device("meta"):
-            module = build(cfg["arch"])
         checkpoint.load_into(module, released(weights), weights, dtype, device)
     tokenizer = Tokenizer(beside(cfg, "vocab"))
     if tokenizer.size > module.arch["vocab_size"]:

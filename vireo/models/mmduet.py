@@ -376,24 +376,22 @@ def load(
         if key not in ("base", "merge", "tower_autocast"):
             raise unknown("option of mmduet", key, ("base", "merge", "tower_autocast"))
     set_precision(bool(cfg.get("tf32")))
-    arch = complete(cfg["arch"])
     if beside := receipt.named(cfg, "base"):
         options = {"base": str(beside.parent), **options}
+    module = fresh.start(build, cfg, weights)
     if weights is None:
-        module = build(arch, torch.Generator().manual_seed(cfg.get("seed", 0))).to(device, dtype)
+        module.to(device, dtype)
         make_buffers(module)  # frequencies stay float32
         folders = [Path(options["base"])] if options.get("base") else []
     else:
-        with torch.device("meta"):
-            module = build(arch)
-        named, adapter, folders = gather(Path(weights), arch, options)
+        named, adapter, folders = gather(Path(weights), module.arch, options)
         checkpoint.load_into(module, named, weights, dtype, device)
         make_buffers(module)
         if adapter is not None:
             lora.attach(module, adapter, weights)
     autocast = options.get("tower_autocast")
     module.tower_autocast = getattr(torch, autocast) if autocast else None
-    return Model(module.to(device), _tokenizer(arch, folders), options)
+    return Model(module.to(device), _tokenizer(module.arch, folders), options)
 
 
 def gather(

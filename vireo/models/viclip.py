@@ -104,6 +104,19 @@ class VisionEncoder(nn.Module):
         x = x + self.positional_embedding[1:, None] + time
         return x.flatten(1, 2)
 
+    def init_rest(self, generator: torch.Generator | None = None) -> None:
+        """CLIP's start of all but the transformer; frame positions start at zero."""
+        tables = [self.class_embedding, self.positional_embedding]
+        if hasattr(self, "proj"):  # a classifier has none
+            tables.append(self.proj)
+        for weight in tables:
+            nn.init.normal_(weight, std=len(self.class_embedding) ** -0.5, generator=generator)
+        patch = self.conv1.weight
+        nn.init.normal_(patch, std=patch[0].numel() ** -0.5, generator=generator)
+        nn.init.zeros_(self.temporal_positional_embedding)
+        self.ln_pre.reset_parameters()
+        self.ln_post.reset_parameters()
+
 
 class TextEncoder(nn.Module):
     """Token ids [N,L] -> [N,D]: causal attention, read at the end-of-text token."""
@@ -154,23 +167,16 @@ class ViCLIP(nn.Module):
     def init_weights(self, generator: torch.Generator | None = None) -> None:
         """CLIP's initialisation of every parameter; frame positions start at zero."""
         vision, text = self.vision_encoder, self.text_encoder
-        scale = self.arch["width"] ** -0.5
-        patch = self.arch["patch_size"]
+        vision.init_rest(generator)
         normal = {
-            vision.class_embedding: scale,
-            vision.positional_embedding: scale,
-            vision.proj: scale,
-            vision.conv1.weight: (3 * patch * patch) ** -0.5,
             text.token_embedding.weight: 0.02,
             text.positional_embedding: 0.01,
             text.text_projection: self.arch["text_width"] ** -0.5,
         }
         for weight, std in normal.items():
             nn.init.normal_(weight, std=std, generator=generator)
-        nn.init.zeros_(vision.temporal_positional_embedding)
         nn.init.constant_(self.temp, 0.01)
-        for norm in (vision.ln_pre, vision.ln_post, text.ln_final):
-            norm.reset_parameters()
+        text.ln_final.reset_parameters()
         vision.transformer.init_weights(generator)
         text.transformer.init_weights(generator)
 
@@ -237,12 +243,10 @@ def load(
     """
     dtype = getattr(torch, dtype) if isinstance(dtype, str) else dtype
     set_precision(bool(cfg.get("tf32")))
+    module = fresh.start(build, cfg, weights)
     if weights is None:
-        module = build(cfg["arch"], torch.Generator().manual_seed(cfg.get("seed", 0)))
         module.to(device, dtype)
     else:
-        with torch.device("meta"):
-            module = build(cfg["arch"])
         table = torch.zeros(module.vision_encoder.temporal_positional_embedding.shape)
         named = _named(weights, module, {"temp": torch.tensor(0.01), TIME: table})
         if cfg.get("wiseft"):

@@ -40,14 +40,8 @@ class ViCLIPClassifier(nn.Module):
 
     def init_weights(self, generator: torch.Generator | None = None) -> None:
         """CLIP's initialisation of the tower, and a fresh head."""
-        tower, width, patch = self.vision_encoder, self.arch["width"], self.arch["patch_size"]
-        for weight in (tower.class_embedding, tower.positional_embedding):
-            nn.init.normal_(weight, std=width**-0.5, generator=generator)
-        nn.init.normal_(tower.conv1.weight, std=(3 * patch**2) ** -0.5, generator=generator)
-        nn.init.zeros_(tower.temporal_positional_embedding)
-        tower.ln_pre.reset_parameters()
-        tower.ln_post.reset_parameters()
-        tower.transformer.init_weights(generator)
+        self.vision_encoder.init_rest(generator)
+        self.vision_encoder.transformer.init_weights(generator)
         self.init_head(generator)
 
     def init_head(self, generator: torch.Generator | None = None) -> None:
@@ -111,12 +105,10 @@ def load(
     dtype = getattr(torch, dtype) if isinstance(dtype, str) else dtype
     set_precision(bool(cfg.get("tf32")))
     names = None
+    module = fresh.start(build, cfg, weights)
     if weights is None:
-        module = build(cfg["arch"], torch.Generator().manual_seed(cfg.get("seed", 0)))
         module.to(device, dtype)
     else:
-        with torch.device("meta"):
-            module = build(cfg["arch"])
         named = viclip.fit(dict(checkpoint.tensors(weights)), module)
         checkpoint.load_into(module, named, weights, dtype, device)
         names = checkpoint.labels(weights)

@@ -234,12 +234,10 @@ def load(
     """
     dtype = getattr(torch, dtype) if isinstance(dtype, str) else dtype
     set_precision(bool(cfg.get("tf32")))
+    module = fresh.start(build, cfg, weights)
     if weights is None:
-        module = build(cfg["arch"], torch.Generator().manual_seed(cfg.get("seed", 0)))
         module.to(device)
     else:
-        with torch.device("meta"):
-            module = build(cfg["arch"])
         named = fit(read(weights), module)
         checkpoint.load_into(module, named, weights, torch.float32, device, hint(module))
     rows = module.arch["num_classes"]

@@ -1,9 +1,10 @@
 """A new model from an `arch` block: the block checked and filled in, then shapes, then weights.
 
-Every family's `build` goes through both functions here.
+Every family's `build` goes through `arch` and `model`, its `load` through `start`.
 """
 
 from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 import torch
@@ -70,3 +71,16 @@ def model(
         made.to_empty(device=device)
         made.init_weights(generator)
     return made
+
+
+def start(
+    build: Callable[..., Module], block: Mapping[str, Any], weights: str | Path | None
+) -> Module:
+    """The module of a model block: names and shapes for a file of weights to fill.
+
+    Without a file it has weights, drawn by the block's `seed` (0 unless given).
+    """
+    if weights is None:
+        return build(block["arch"], torch.Generator().manual_seed(block.get("seed", 0)))
+    with torch.device("meta"):
+        return build(block["arch"])
