@@ -1,6 +1,6 @@
 """VideoMamba: the authors' numbers, their names and files, and what loading changes.
 
-Goldens are described in tests/golden/videomamba (made by running the authors' code, float32).
+Goldens are described in tests/golden/videomamba/README.md.
 """
 
 import json
