@@ -192,15 +192,11 @@ def test_start_from_grid_features_and_bert(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def world(empty: Path) -> Path:
     """Receipts of the golden questions and videos in an empty working directory."""
-    from accelerate.state import AcceleratorState
-
-    AcceleratorState._reset_state(reset_partial_state=True)
-    monkeypatch.chdir(tmp_path)
     for name, root in (("questions", GOLDEN / "sqa3d"), ("videos", GOLDEN / "video")):
         receipt.write(f"data/receipts/{name}.json", name, root, {}, "test")
-    return tmp_path
+    return empty
 
 
 def test_samples(world: Path, caplog: pytest.LogCaptureFixture) -> None:

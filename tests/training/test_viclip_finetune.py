@@ -9,9 +9,9 @@ import torch
 from safetensors.torch import save_file
 
 from vireo.errors import VireoError
+from vireo.fetch import receipt
 from vireo.models import viclip, viclip_classifier
 from vireo.nn import checkpoint
-from vireo.run.files import write_json
 from vireo.training import Step, loop, optim, schedule, strong
 from vireo.training.tasks import viclip_finetune
 
@@ -43,24 +43,7 @@ def recipe(**changed):
     }  # fmt: skip
 
 
-@pytest.fixture()
-def world(tmp_path, monkeypatch):
-    """A working directory with a few toy clips."""
-    from accelerate.state import AcceleratorState
-
-    from vireo.toy import kinetics
-
-    AcceleratorState._reset_state(reset_partial_state=True)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(kinetics, "PER_CLASS", {"train": 1, "val": 1})
-    root = tmp_path / "data/toy_kinetics"
-    kinetics.make(root, 0)
-    listing = {"artifact": "toy_kinetics", "root": str(root), "files": {}, "source": "toy"}
-    write_json(tmp_path / "data/receipts/toy_kinetics.json", listing)
-    return tmp_path
-
-
-def test_a_run_leaves_weights_that_name_their_classes(world) -> None:
+def test_a_run_leaves_weights_that_name_their_classes(kinetics) -> None:
     path = loop.train("ft", recipe(), {"device": "cpu"})
     names = checkpoint.labels(path)
     assert names is not None and len(names) == 16 and names == sorted(names)
@@ -77,11 +60,11 @@ def test_a_run_leaves_weights_that_name_their_classes(world) -> None:
     os.rename("results/training/ft", "results/training/first")
     second["init"] = {"recipe": "first"}
     model = viclip_finetune.Task(second, {}).build()
-    trained = viclip_classifier.load(cfg, world / "results/training/first/weights.safetensors")
+    trained = viclip_classifier.load(cfg, kinetics / "results/training/first/weights.safetensors")
     assert torch.equal(model.head.weight, trained.module.head.weight)  # type: ignore[union-attr]
 
 
-def test_loss_is_a_function_of_the_step_and_learns(world) -> None:
+def test_loss_is_a_function_of_the_step_and_learns(kinetics) -> None:
     task = viclip_finetune.Task(recipe(), {})
     samples = task.dataset("train")
     assert len(samples) == 16
@@ -104,15 +87,14 @@ def test_loss_is_a_function_of_the_step_and_learns(world) -> None:
     assert task.validate(model.eval())["top1"] >= 0
 
 
-def test_starts_from_a_contrastive_model(world) -> None:
+def test_starts_from_a_contrastive_model(kinetics) -> None:
     tower = {k: v for k, v in ARCH.items() if k not in ("num_classes", "drop_path")}
     whole = viclip.build(
         {**tower, "embed_dim": 8, "text_width": 8, "text_layers": 1, "text_heads": 1}
     )
-    save_file(whole.state_dict(), world / "viclip.safetensors")
-    listing = {"artifact": "w", "root": str(world), "source": "own"}
-    listing["files"] = {"viclip.safetensors": {"size": 1, "sha256": None}}
-    write_json(world / "data/receipts/w.json", listing)
+    save_file(whole.state_dict(), kinetics / "viclip.safetensors")
+    listed = {"viclip.safetensors": {"size": 1, "sha256": None}}
+    receipt.write("data/receipts/w.json", "w", kinetics, listed, "test")
     task = viclip_finetune.Task(recipe(init={"artifact": "w"}), {})
     model = task.build()
     conv = whole.vision_encoder.conv1.weight
@@ -138,7 +120,7 @@ def test_rates_fall_layer_by_layer() -> None:
     assert rates["vision_encoder.ln_pre.weight"][0] == 0.125
 
 
-def test_wrong_recipes_are_explained(world) -> None:
+def test_wrong_recipes_are_explained(kinetics) -> None:
     with pytest.raises(VireoError, match=r"16 classes, arch.num_classes is 4"):
         viclip_finetune.Task(recipe(arch={**ARCH, "num_classes": 4}), {})
     with pytest.raises(VireoError, match="did you mean 'mixup'"):

@@ -15,6 +15,7 @@ import torch
 from safetensors.torch import load_file
 
 from vireo.errors import VireoError
+from vireo.fetch import receipt
 from vireo.models import viclip
 from vireo.toy import video
 from vireo.training import clips, lists, loop
@@ -38,13 +39,6 @@ def recipe(**changes):
     return block | changes
 
 
-def receipt(folder: Path, artifact: str, root: Path) -> None:
-    told = {"artifact": artifact, "root": str(root), "files": {}, "source": "test"}
-    path = folder / f"data/receipts/{artifact}.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(told))
-
-
 def make_pairs(root: Path) -> None:
     """Small clips whose grey level tells number and frame, and their list; the last is broken."""
     entries = []
@@ -66,13 +60,9 @@ def pairs(tmp_path_factory):
 
 
 @pytest.fixture
-def here(pairs, tmp_path, monkeypatch):
-    from accelerate.state import AcceleratorState
-
-    AcceleratorState._reset_state(reset_partial_state=True)
-    monkeypatch.chdir(tmp_path)
-    receipt(tmp_path, "pairs", pairs)
-    return tmp_path
+def here(pairs, empty):
+    receipt.write("data/receipts/pairs.json", "pairs", pairs, {}, "test")
+    return empty
 
 
 def train(name: str = "a", **changes) -> dict[str, torch.Tensor]:
@@ -142,7 +132,7 @@ def test_all_broken_ends_with_the_reason(here, tmp_path):
     bad.mkdir()
     pairs = [{"video": f"{n}.mp4", "caption": "a b"} for n in range(4)]
     (bad / "train.json").write_text(json.dumps(pairs))
-    receipt(here, "pairs", bad)
+    receipt.write("data/receipts/pairs.json", "pairs", bad, {}, "test")
     with pytest.raises(VireoError, match=r"20 training videos in a row .*no video.*\.mp4"):
         train()
 
@@ -181,14 +171,14 @@ def test_a_video_that_kills_or_hangs_its_reader_costs_one_video(here, monkeypatc
 def test_validation_keeps_the_best(here, pairs):
     good = json.loads((pairs / "train.json").read_text())[:6]
     (pairs / "val.json").write_text(json.dumps(good))
-    receipt(here, "val", pairs)
+    receipt.write("data/receipts/val.json", "val", pairs, {}, "test")
     train(sources={"train": "pairs", "val": "val"}, steps=6)
     told = json.loads((here / "results/training/a/recipe.json").read_text())["best"]
     assert told["metric"] == "r1" and 0 <= told["value"] <= 100 and told["step"] in (3, 6)
 
 
 def test_two_corpora_share_ids_unless_joint(here, pairs):
-    receipt(here, "more", pairs)
+    receipt.write("data/receipts/more.json", "more", pairs, {}, "test")
     sources = {"train": "pairs", "train_more": "more"}
     own = viclip_pretrain.Task(recipe(sources=sources), {}).dataset("train")
     assert len(own) == 2 * COUNT and own.sample(0, COUNT + 2)["id"] == 2

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,9 +10,9 @@ import torch
 from safetensors.torch import load_file
 
 from vireo.errors import VireoError
+from vireo.fetch import receipt
 from vireo.models import videomamba
 from vireo.nn import checkpoint
-from vireo.run.files import write_json
 from vireo.training import Step, augment, loop, schedule
 from vireo.training.tasks import videomamba_finetune, videomamba_pretrain
 
@@ -42,25 +43,9 @@ def recipe(**changed):
     }  # fmt: skip
 
 
-@pytest.fixture()
-def world(tmp_path, monkeypatch):
-    """A working directory with a few toy clips."""
-    from accelerate.state import AcceleratorState
-
-    from vireo.toy import kinetics
-
-    AcceleratorState._reset_state(reset_partial_state=True)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(kinetics, "PER_CLASS", {"train": 1, "val": 1})
-    kinetics.make(tmp_path / "data/toy_kinetics", 0)
-    known(tmp_path, "toy_kinetics")
-    return tmp_path
-
-
-def known(root: Path, artifact: str, **files) -> None:
-    listing = {"artifact": artifact, "root": str(root / "data" / artifact), "source": "toy"}
-    listing["files"] = {name: {"size": size, "sha256": None} for name, size in files.items()}
-    write_json(root / f"data/receipts/{artifact}.json", listing)
+def known(artifact: str, root: Path, *files: str) -> None:
+    listed: dict[str, Any] = {name: {"size": 1, "sha256": None} for name in files}
+    receipt.write(f"data/receipts/{artifact}.json", artifact, root, listed, "test")
 
 
 # -- rates ------------------------------------------------------------------------------------
@@ -113,7 +98,7 @@ def test_the_rate_is_scaled_by_the_clips_of_a_step() -> None:
 # -- fine-tuning ------------------------------------------------------------------------------
 
 
-def test_a_run_and_its_second_stage(world) -> None:
+def test_a_run_and_its_second_stage(kinetics) -> None:
     path = loop.train("first", recipe(), {"device": "cpu"})
     names = checkpoint.labels(path)
     assert names is not None and len(names) == 16
@@ -135,12 +120,12 @@ def test_a_run_and_its_second_stage(world) -> None:
     assert task.fingerprint().keys() == {"list", "init"}
 
 
-def test_starts_are_the_recipes_business(world) -> None:
+def test_starts_are_the_recipes_business(kinetics) -> None:
     image = videomamba.build({**ARCH, "image": True, "num_classes": 9})
-    folder = world / "data/in1k"
+    folder = kinetics / "data/in1k"
     folder.mkdir(parents=True)
     torch.save({"model": image.state_dict()}, folder / "in1k.pth")
-    known(world, "in1k", **{"in1k.pth": 1})
+    known("in1k", folder, "in1k.pth")
     task = videomamba_finetune.Task(recipe(init={"artifact": "in1k"}, model={"start": "image"}), {})
     model = task.build()
     assert torch.equal(model.layers[0].mixer.in_proj.weight, image.layers[0].mixer.in_proj.weight)
@@ -153,14 +138,14 @@ def test_starts_are_the_recipes_business(world) -> None:
         videomamba_finetune.Task(recipe(model={"layers_decay": 1}), {})
 
 
-def test_regression_learns_numbers_of_windows(world) -> None:
-    videos = sorted(p.name for p in (world / "data/toy_kinetics/clips").iterdir())
-    folder = world / "data/numbers"
+def test_regression_learns_numbers_of_windows(kinetics) -> None:
+    videos = sorted(p.name for p in (kinetics / "data/toy_kinetics/clips").iterdir())
+    folder = kinetics / "data/numbers"
     folder.mkdir(parents=True)
     for split, chosen in (("train", videos[:6]), ("val", videos[6:8])):
         lines = [f"{name},{place - 2.5},{2}" for place, name in enumerate(chosen)]
         (folder / f"{split}.csv").write_text("\n".join(lines) + "\n")
-    known(world, "numbers")
+    known("numbers", folder)
     data = {
         **recipe()["data"], "format": "list", "columns": ["path", "label", "duration"],
         "classes": None, "regression": True, "windows": {"length": 1, "stride": 1}, "repeats": 1,
@@ -209,7 +194,7 @@ def pretraining(**changed):
 
 
 @pytest.fixture()
-def teacher(world):
+def teacher(kinetics):
     from safetensors.torch import save_file
 
     from vireo.models import viclip
@@ -219,14 +204,14 @@ def teacher(world):
          "num_frames": 4, "text_width": 8, "text_layers": 1, "text_heads": 1},
         torch.Generator().manual_seed(0),
     )  # fmt: skip
-    folder = world / "data/teacher"
+    folder = kinetics / "data/teacher"
     folder.mkdir(parents=True)
     save_file(whole.state_dict(), folder / "viclip.safetensors")
-    known(world, "teacher", **{"viclip.safetensors": 1})
+    known("teacher", folder, "viclip.safetensors")
     return whole
 
 
-def test_masked_pretraining_then_a_classifier(teacher, world) -> None:
+def test_masked_pretraining_then_a_classifier(teacher, kinetics) -> None:
     path = loop.train("pretrain", pretraining(), {"device": "cpu"})
     named = load_file(path)
     assert "clip_decoder.0.head.weight" in named and "norm.weight" in named
@@ -239,7 +224,7 @@ def test_masked_pretraining_then_a_classifier(teacher, world) -> None:
     assert torch.equal(model.layers[1].mixer.D, named["layers.1.mixer.D"])
 
 
-def test_the_loss_falls_and_does_not_depend_on_micro_batches(teacher, world) -> None:
+def test_the_loss_falls_and_does_not_depend_on_micro_batches(teacher, kinetics) -> None:
     task = videomamba_pretrain.Task(pretraining(), {})
     samples = task.dataset("train")
     batch = task.collate([samples.sample(0, i) for i in range(4)])
@@ -263,7 +248,7 @@ def test_the_loss_falls_and_does_not_depend_on_micro_batches(teacher, world) -> 
     assert task.loss(model, batch, Step(0, 3, 0))[0].item() < whole.item() - 0.2
 
 
-def test_wrong_pretraining_recipes_are_explained(teacher, world) -> None:
+def test_wrong_pretraining_recipes_are_explained(teacher, kinetics) -> None:
     with pytest.raises(VireoError, match="did you mean 'tube'"):
         videomamba_pretrain.Task(pretraining(model={"mask": "tubes"}), {})
     with pytest.raises(VireoError, match="needs `init`"):
