@@ -53,30 +53,22 @@ def generate(count: int) -> None:
     Path("mine.yaml").write_text(json.dumps(config))
 
 
-def _opened():
-    from vireo import config as cfg
-    from vireo.run import identity, tables
-
-    config = cfg.load(["mine.yaml"])
-    items = tables.read_items(ITEMS)
-    return items, identity.describe(config, "none", "videomme", items, None)
-
-
 def journals(shards: int) -> None:
     """What `shards` jobs would have journalled, a batch at a time."""
     import numpy as np
 
-    from vireo.run import tables
+    from vireo import config as cfg
+    from vireo.run import identity, tables
     from vireo.run.journal import Journal
     from vireo.run.shards import shard_of
 
-    items, key = _opened()
-    source = {
-        v.video: [int(v.size), int(v.mtime_ns)] for v in tables.rows(tables.read_videos(VIDEOS))
-    }
-    shard = {g: i for i in range(shards) for g in shard_of(items["group"], i + 1, shards)}
+    key = identity.describe(cfg.load(["mine.yaml"]), "none", "videomme", ITEMS, None)
+    groups = tables.groups(ITEMS, "short")
     random = np.random.default_rng(0)
-    for _, mine in items.groupby(items["group"].map(shard)):
+    for i in range(1, shards + 1):
+        mine = tables.read_items(ITEMS, ["short"], shard_of(groups, i, shards))
+        found = tables.read_videos(VIDEOS, set(mine["video"]))
+        source = {v.video: [int(v.size), int(v.mtime_ns)] for v in tables.rows(found)}
         scores = random.random((len(mine), 4), dtype=np.float32)
         rows = [
             {

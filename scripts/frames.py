@@ -63,11 +63,11 @@ def main() -> int:
         log.info("%s × %s: frames are decoded directly, not stored", args.model, args.benchmark)
         write_json(args.out, {**manifest, "store": None, "note": "decoded directly"})
         return 0
-    split = tables.read_items(args.items, [args.split])
-    videos = tables.read_videos(args.videos)
-    mine = split[split["group"].isin(shard_of(split["group"], *parse(args.shard)))]
+    groups = shard_of(tables.groups(args.items, args.split), *parse(args.shard))
+    mine = tables.read_items(args.items, [args.split], groups)
+    videos = tables.read_videos(args.videos, set(mine["video"]))
     size = resize.before_store(protocol.get("resize"))
-    work = work_of(split, mine, videos, None)
+    work = work_of(mine, videos)
     requests = [Request(w.span[0], w.path, w.kind, rule, size, *w.span[1:]) for w in work]
     limits = dict(config["decode"])
     if limits.get("workers") is None and args.workers is not None:

@@ -108,7 +108,7 @@ def test_views_are_segments_times_crops_in_the_classes_order() -> None:
     from vireo.run.engines import Clip
 
     engine = Classifier(Views(), Module, {"views": {"segments": 2, "crops": 3}})  # type: ignore[arg-type]
-    engine.prepare(pd.DataFrame(), pd.DataFrame(), None)  # type: ignore[arg-type]
+    engine.prepare(pd.DataFrame(), pd.DataFrame, None)  # type: ignore[arg-type]
     frames = np.zeros((4, 2, 2, 3), np.uint8)
     frames[:2], frames[2:] = 1, 10
     tensor = engine.transform(frames)

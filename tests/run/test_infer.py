@@ -19,7 +19,7 @@ import torch
 from vireo import benchmarks, models
 from vireo.errors import VireoError
 from vireo.media.sample import Sample
-from vireo.run import device, forward, identity, infer, predictions
+from vireo.run import device, forward, identity, infer, predictions, tables
 from vireo.run.controls import CONTROLS, partners
 from vireo.run.journal import Journal
 
@@ -461,7 +461,8 @@ def test_an_empty_split_is_an_empty_file(world):
 def key(world, weights=b"weights", control=None):
     path = world.folder / "w.safetensors"
     path.write_bytes(weights)
-    described = identity.describe(world.config, "m", "b", world.items, path, control)
+    tables.write(world.items, items := world.folder / "key.parquet")
+    described = identity.describe(world.config, "m", "b", items, path, control)
     return json.loads(json.dumps(described))
 
 

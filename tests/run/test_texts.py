@@ -47,7 +47,7 @@ def test_class_scores_are_the_references_and_texts_are_embedded_once(tmp_path) -
     model = Recorded()
     for again in range(2):
         engine = DualEncoder(model, module, {})  # type: ignore[arg-type]
-        engine.prepare(pd.DataFrame(), pd.DataFrame(), tmp_path / "key")
+        engine.prepare(pd.DataFrame(), pd.DataFrame, tmp_path / "key")
         assert model.asked == 24 * 16, again
         rows = [row for made in engine.predict(clips(model)) for row in made]
         found = np.stack([row["scores"] for row in rows])
@@ -61,7 +61,7 @@ def test_pairs_are_the_video_followed_by_its_texts(tmp_path) -> None:
     texts = {f"v{i}": ["3", str(i)] for i in range(len(model.videos))}
     module = SimpleNamespace(PREDICTS="pairs", prompts=lambda items, protocol: texts)
     engine = DualEncoder(model, module, {})  # type: ignore[arg-type]
-    engine.prepare(pd.DataFrame(), pd.DataFrame(), tmp_path)
+    engine.prepare(pd.DataFrame(), pd.DataFrame, tmp_path)
     (row,) = engine.predict(clips(model)[7:8])[0]
     video, first, second = row["scores"].reshape(3, -1)
     np.testing.assert_allclose(video, F.normalize(model.videos[7], dim=-1).numpy(), atol=1e-6)

@@ -7,6 +7,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from tests.models import duet
 from vireo import benchmarks, toy
 from vireo import config as cfg
 from vireo.errors import VireoError
@@ -14,12 +15,7 @@ from vireo.metrics import coco
 from vireo.run import infer, predictions, tables, watch
 from vireo.toy import mmduet as world
 
-ARCH = {
-    "hidden_size": 32, "intermediate_size": 48, "layers": 2, "heads": 4, "kv_heads": 2,
-    "vocab_size": 260, "tokenizer": "bytes", "pool_stride": 4,
-    "vision": {"hidden_size": 16, "intermediate_size": 16, "layers": 1, "heads": 2,
-               "image_size": 48, "patch_size": 6},
-}  # fmt: skip
+ARCH = duet.tiny(image_size=48, patch_size=6)
 
 
 @pytest.fixture(scope="module")

@@ -61,9 +61,8 @@ def look(config: cfg.Config, asked: Asked) -> dict[str, Any]:
     if mine.empty:
         raise unknown("item", asked.item, map(str, items["id"]), f"(benchmark {asked.benchmark})")
     item = next(iter(tables.rows(mine)))
-    inventory = tables.read_videos(ITEMS / f"{asked.benchmark}.videos.parquet")
-    split = items[items["split"] == item.split]
-    (work,) = work_of(split, mine, inventory, None)
+    inventory = tables.read_videos(ITEMS / f"{asked.benchmark}.videos.parquet", [item.video])
+    (work,) = work_of(mine, inventory)
     protocol = cfg.protocol(config, asked.model, asked.benchmark)
     from vireo.run import forward
 
@@ -81,7 +80,7 @@ def look(config: cfg.Config, asked: Asked) -> dict[str, Any]:
         engine = engines.make(model, module, protocol, asked.model, bench["needs"])
         context = (protocol.get("prompt") or {}).get("context_length")
         key = identity.texts_key(config, asked.model, weights, context)
-        engine.prepare(mine, items, texts.FOLDER / key)
+        engine.prepare(mine, lambda: items, texts.FOLDER / key)
         clip = Clip(work.items, frames=[int(n) for n in sample.indices])
         clip.tensor = engine.transform(np.ascontiguousarray(sample.frames))
         rows = engine.predict([clip])[0]

@@ -20,7 +20,7 @@ from torch import Tensor
 from vireo.run.device import Batches
 
 if TYPE_CHECKING:
-    from vireo.run.engines import Clip, Row
+    from vireo.run.engines import Clip, Row, Whole
 
 TEXT_BATCH = 64
 TOP = 5
@@ -42,7 +42,7 @@ class Answerer:
         """Questions that were cut."""
         return getattr(getattr(self.model, "tokenizer", None), "truncated", 0)
 
-    def prepare(self, items: pd.DataFrame, whole: pd.DataFrame, cache: Path) -> None:
+    def prepare(self, items: pd.DataFrame, whole: "Whole", cache: Path) -> None:
         """Nothing stands apart from the videos: questions and grids meet in the first layer."""
 
     def transform(self, frames: np.ndarray) -> Tensor:

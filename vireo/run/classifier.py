@@ -21,7 +21,7 @@ from vireo.nn.words import plain
 from vireo.run.console import log
 
 if TYPE_CHECKING:
-    from vireo.run.engines import Clip, Row
+    from vireo.run.engines import Clip, Row, Whole
 
 
 class Classifier:
@@ -38,10 +38,10 @@ class Classifier:
         self.segments, self.crops = int(views.get("segments", 1)), int(views.get("crops", 1))
         self.order: Tensor | None = None
 
-    def prepare(self, items: pd.DataFrame, whole: pd.DataFrame, cache: Path) -> None:
+    def prepare(self, items: pd.DataFrame, whole: "Whole", cache: Path) -> None:
         """Find the head's row of every class."""
         if getattr(self.module, "PREDICTS", "classes") != "value":
-            names = self.module.classes(whole)
+            names = self.module.classes(whole())
             self.order = torch.tensor(rows_of(names, self.model.labels))
 
     def transform(self, frames: np.ndarray) -> Tensor:

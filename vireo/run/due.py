@@ -26,19 +26,26 @@ class Work:
     items: list[Any] = field(default_factory=list)  # rows of the items table (`itertuples`)
 
 
-def work_of(
-    split: pd.DataFrame, mine: pd.DataFrame, videos: pd.DataFrame, control: str | None
-) -> list[Work]:
-    """One `Work` per different stretch of video that the items `mine` of a split ask about.
-
-    Under `shuffled_videos` it is a stretch of another group's video, chosen over the whole split.
-    """
+def spans_of(items: pd.DataFrame) -> dict[str, list[Span]]:
+    """Group -> the different stretches of video that its items ask about, in their order."""
     spans: dict[str, list[Span]] = {}
-    for item in split.itertuples():
+    for item in items.itertuples():
         own = spans.setdefault(str(item.group), [])
         if _span(item) not in own:
             own.append(_span(item))
-    other = partners(spans) if control == "shuffled_videos" else {group: group for group in spans}
+    return spans
+
+
+def work_of(
+    mine: pd.DataFrame, videos: pd.DataFrame, shuffled: dict[str, list[Span]] | None = None
+) -> list[Work]:
+    """One `Work` per different stretch of video that the items `mine` ask about.
+
+    videos: inventory with at least their rows. shuffled: `spans_of` the whole split for the
+    control `shuffled_videos`: each stretch is then one of another group's.
+    """
+    spans = spans_of(mine) if shuffled is None else shuffled
+    other = {group: group for group in spans} if shuffled is None else partners(spans)
     inventory = {str(row.video): row for row in videos.itertuples()}
     work: dict[Span, Work] = {}
     for item in mine.itertuples():

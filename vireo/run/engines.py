@@ -6,7 +6,7 @@ statuses. An engine gets whole batches of clips and gives the rows of each.
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
@@ -26,6 +26,7 @@ from vireo.run.device import Batches
 from vireo.run.watch import Watcher
 
 Row = dict[str, Any]
+Whole = Callable[[], pd.DataFrame]  # reads all items, for engines that need them
 TEXT_BATCH = 64
 
 
@@ -52,10 +53,10 @@ class Engine(Protocol):
         """Texts that were cut to the model's context."""
         ...
 
-    def prepare(self, items: pd.DataFrame, whole: pd.DataFrame, cache: Path) -> None:
+    def prepare(self, items: pd.DataFrame, whole: Whole, cache: Path) -> None:
         """Do once per process what does not depend on the videos (encode texts).
 
-        items: those that are due; whole: the benchmark's; cache: folder of this model's texts.
+        items: those that are due; whole: reads all of the benchmark; cache: folder of the texts.
         """
         ...
 
@@ -90,10 +91,10 @@ class DualEncoder:
         """Texts that were cut, as the model's tokenizer counts them."""
         return getattr(getattr(self.model, "tokenizer", None), "truncated", 0)
 
-    def prepare(self, items: pd.DataFrame, whole: pd.DataFrame, cache: Path) -> None:
+    def prepare(self, items: pd.DataFrame, whole: Whole, cache: Path) -> None:
         """Encode every different text once; class prompts once for all runs of a model."""
         if self.kind == "classes":
-            groups = self.module.shared_texts(whole, self.protocol)
+            groups = self.module.shared_texts(whole(), self.protocol)
             unique = sorted({text for group in groups for text in group})
             table = dict(zip(unique, texts.kept(unique, cache, self._embed), strict=True))
             means = [torch.stack([table[t].double() for t in group]).mean(0) for group in groups]

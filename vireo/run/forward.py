@@ -57,7 +57,7 @@ def compute(
         engine = engines.make(model, module, protocol, job.model, bench["needs"])
         engine.prepare(
             pd.DataFrame([item for work in due for item in work.items]),
-            tables.read_items(job.items),
+            lambda: tables.read_items(job.items),
             texts.FOLDER / identity.texts_key(job.config, job.model, weights, context),
         )
         batch = job.batch_size or job.config["batch_size"]

@@ -4,13 +4,14 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
+import numpy as np
 
 from vireo import benchmarks
 from vireo import config as cfg
 from vireo.errors import VireoError
 from vireo.fetch import receipt
 from vireo.media.video import ENGINE
+from vireo.run import tables
 from vireo.run.files import digest
 
 # What inference reads of an item; answers and labels may be corrected without computing again.
@@ -21,13 +22,13 @@ def describe(
     config: cfg.Config,
     model: str,
     benchmark: str,
-    items: pd.DataFrame,
+    items: Path,
     weights: Path | None,
     control: str | None = None,
 ) -> dict[str, Any]:
     """Everything that changes predictions and nothing else, readable by a person.
 
-    `items` is the whole benchmark, all splits, so that splits typed alone share predictions.
+    items: the benchmark's file, all splits, so that splits typed alone share predictions.
     """
     bench = cfg.benchmark(config, benchmark)
     protocol = cfg.protocol(config, model, benchmark)
@@ -87,19 +88,24 @@ def embeddings_key(
     return digest([_model(config, model, weights), rule, protocol.get("resize"), ENGINE])
 
 
-def _classes(module: str, items: pd.DataFrame, protocol: dict[str, Any]) -> str | None:
+def _classes(module: str, items: Path, protocol: dict[str, Any]) -> str | None:
     """Digest of the prompts that all items share; they come from answers, not in `items_hash`."""
     shared = getattr(benchmarks.module(module), "shared_texts", None)
-    return digest(shared(items, protocol)) if shared else None
+    return digest(shared(tables.read_items(items), protocol)) if shared else None
 
 
-def items_hash(items: pd.DataFrame) -> str:
+def items_hash(path: Path) -> str:
     """Digest of the columns that inference reads, whatever the order of the rows."""
-    lines = sorted(
-        repr([list(v) if hasattr(v, "tolist") else v for v in row])
-        for row in items[list(ITEM_COLUMNS)].itertuples(index=False, name=None)
-    )
-    return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
+    each = bytearray()  # 16 bytes an item, whatever its texts
+    for part in tables.item_parts(path, ITEM_COLUMNS):
+        for row in part.itertuples(index=False, name=None):
+            each += hashlib.sha256(repr([_listed(v) for v in row]).encode()).digest()[:16]
+    ordered = np.sort(np.frombuffer(each, [("high", ">u8"), ("low", ">u8")]))
+    return hashlib.sha256(ordered.tobytes()).hexdigest()[:16]
+
+
+def _listed(value: Any) -> Any:
+    return list(value) if hasattr(value, "tolist") else value
 
 
 def find_weights(given: str | Path | None, block: dict[str, Any]) -> Path | None:

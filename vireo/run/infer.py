@@ -17,7 +17,7 @@ from vireo import config as cfg
 from vireo.errors import VireoError, unknown
 from vireo.run import controls, identity, predictions, tables
 from vireo.run.console import log
-from vireo.run.due import known, views_of, without, work_of
+from vireo.run.due import Work, known, spans_of, views_of, without, work_of
 from vireo.run.files import write_text
 from vireo.run.journal import Journal, Row
 from vireo.run.shards import parse, shard_of
@@ -61,16 +61,15 @@ def run(job: Job) -> dict[str, Any]:
     bench = cfg.benchmark(job.config, job.benchmark)
     if job.split not in bench["splits"]:
         raise unknown("split", job.split, bench["splits"], f"(benchmark {job.benchmark})")
-    items, videos = tables.read_items(job.items), tables.read_videos(job.videos)
-    split = items[items["split"] == job.split]
-    mine = split[split["group"].isin(shard_of(split["group"], *parse(job.shard)))]
+    groups = shard_of(tables.groups(job.items, job.split), *parse(job.shard))
+    mine = tables.read_items(job.items, [job.split], groups)
     untrained = job.control == "untrained"
     weights = None if untrained else identity.find_weights(job.weights, block)
-    key = identity.describe(job.config, job.model, job.benchmark, items, weights, job.control)
+    key = identity.describe(job.config, job.model, job.benchmark, job.items, weights, job.control)
     journal = Journal(job.journals, key)
 
     views = views_of(cfg.protocol(job.config, job.model, job.benchmark))
-    rows, due = known(journal, work_of(split, mine, videos, job.control), views)
+    rows, due = known(journal, _work(job, mine), views)
     info: dict[str, Any] = {"items": len(mine), "from_journal": len(rows), "truncated_texts": 0}
     info["computed_videos"] = 0
     for work in due:
@@ -92,8 +91,16 @@ def run(job: Job) -> dict[str, Any]:
     info["status"] = dict(Counter(row["status"] for row in rows))
     predictions.write(job.out, rows, {"key": key, "journal": journal.folder.name, **info})
     _say(job, info)
-    _judge(job, split, videos, journal, rows)
+    _judge(job, journal, rows)
     return info
+
+
+def _work(job: Job, mine: pd.DataFrame) -> list[Work]:
+    """What the shard's items ask about; `shuffled_videos` draws from the whole split."""
+    if job.control != "shuffled_videos":
+        return work_of(mine, tables.read_videos(job.videos, set(mine["video"])))
+    split = tables.read_items(job.items, [job.split], columns=tables.SPAN_COLUMNS)
+    return work_of(mine, tables.read_videos(job.videos), spans_of(split))
 
 
 def _say(job: Job, info: dict[str, Any]) -> None:
@@ -115,9 +122,7 @@ def _say(job: Job, info: dict[str, Any]) -> None:
     )
 
 
-def _judge(
-    job: Job, split: pd.DataFrame, videos: pd.DataFrame, journal: Journal, rows: list[Row]
-) -> None:
+def _judge(job: Job, journal: Journal, rows: list[Row]) -> None:
     """List failed items; VireoError when there are too many.
 
     A shard may be three videos small, so broken data counts against the whole split: missing files
@@ -137,10 +142,11 @@ def _judge(
     limit = job.config["max_failed"]
     errors = sum(row["status"] == "error" for row in failed) / len(rows)
     bad = {row["id"] for row in failed}
-    absent = set(videos.loc[videos["status"] != "found", "video"])
-    journalled = journal.read(set(split["id"]).__contains__)
+    split = tables.read_items(job.items, [job.split], columns=("id", "video"))
+    absent = tables.missing_videos(job.videos)
+    journalled = journal.statuses(set(split["id"]))
     for id, video in zip(split["id"], split["video"], strict=True):
-        statuses = {row["status"] for row in journalled.get((id, 0), ())}
+        statuses = journalled.get(id)
         if statuses == {"undecodable"} or (not statuses and video in absent):
             bad.add(id)
     share = len(bad) / len(split)

@@ -13,7 +13,8 @@ import socket
 import time
 import uuid
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -57,16 +58,27 @@ class Journal:
     def read(self, wanted: Callable[[str], bool] | None = None) -> dict[RowKey, list[Row]]:
         """Every distinct readable row by (id, view); the order of the files plays no part."""
         found: dict[RowKey, dict[bytes, Row]] = {}
-        for path in self.folder.glob("*.jsonl") if self.folder.is_dir() else ():
-            for body, row in _rows(path):
-                if wanted is None or wanted(row["id"]):
-                    found.setdefault((row["id"], row["view"]), {})[body] = row
+        for path in self._files():
+            for body, row in _rows(path, wanted):
+                found.setdefault((row["id"], row["view"]), {})[body] = row
         return {key: [same[body] for body in sorted(same)] for key, same in found.items()}
+
+    def statuses(self, wanted: Collection[str]) -> dict[str, frozenset[str]]:
+        """Which statuses the first view of each wanted item has been given (few bytes an item)."""
+        found: dict[str, frozenset[str]] = {}
+        for path in self._files():
+            for _, row in _rows(path, wanted.__contains__):
+                if row["view"] == 0:
+                    found[row["id"]] = _union(found.get(row["id"], frozenset()), row["status"])
+        return found
 
     def said(self, name: str) -> list[str]:
         """What the headers of all journals under the key say of `name`, without repeats."""
-        paths = self.folder.glob("*.jsonl") if self.folder.is_dir() else ()
-        return sorted({str(head[name]) for p in paths if name in (head := header(p) or {})})
+        heads = (header(path) or {} for path in self._files())
+        return sorted({str(head[name]) for head in heads if name in head})
+
+    def _files(self) -> list[Path]:
+        return list(self.folder.glob("*.jsonl")) if self.folder.is_dir() else []
 
     def append(self, rows: Iterable[Row]) -> None:
         """Write a batch of rows with one system call; VireoError when the disk is full.
@@ -163,12 +175,21 @@ def resolve(rows: Iterable[Row], source: Source) -> Row | None:
     return min(best, key=lambda row: (-RANK[row["status"]], _text(row)))
 
 
-def _rows(path: str | Path) -> Iterator[tuple[bytes, Row]]:
+@cache
+def _union(statuses: frozenset[str], more: str) -> frozenset[str]:
+    """One object per combination, however many items have it."""
+    return statuses | {more}
+
+
+def _rows(
+    path: str | Path, wanted: Callable[[str], bool] | None = None
+) -> Iterator[tuple[bytes, Row]]:
     for body, row in _lines(path):
         if (
             isinstance(row.get("id"), str)
             and isinstance(row.get("view"), int)
             and row.get("status") in RANK
+            and (wanted is None or wanted(row["id"]))
         ):
             row["scores"] = np.asarray(row.get("scores") or [], dtype=np.float32)
             yield body, row

@@ -23,7 +23,7 @@ from vireo.run import embeddings
 from vireo.streaming.conversation import HEADS, Settings
 
 if TYPE_CHECKING:
-    from vireo.run.engines import Clip, Row
+    from vireo.run.engines import Clip, Row, Whole
 
 
 def settings_of(protocol: dict[str, Any]) -> dict[str, Settings]:
@@ -52,7 +52,7 @@ class Watcher:
         self.model, self.protocol = model, protocol
         self.settings = settings_of(protocol)
 
-    def prepare(self, items: pd.DataFrame, whole: pd.DataFrame, cache: Path) -> None:
+    def prepare(self, items: pd.DataFrame, whole: "Whole", cache: Path) -> None:
         """Nothing: questions are read with their videos."""
 
     def transform(self, frames: np.ndarray) -> Tensor:
