@@ -1,4 +1,4 @@
-"""The tiny model of the vectors, built from its files."""
+"""What the MMDuet tests share: the tiny model of the vectors, and one with the byte tokenizer."""
 
 import json
 from pathlib import Path
@@ -8,7 +8,7 @@ GOLDEN = Path(__file__).resolve().parents[1] / "golden/mmduet"
 
 
 def arch() -> dict[str, Any]:
-    """Sizes of the tiny model."""
+    """Sizes of the model of the vectors."""
     config = json.loads((GOLDEN / "base/config.json").read_text())
     vision = config["vision_tiny"]
     return {
@@ -30,5 +30,16 @@ def arch() -> dict[str, Any]:
 
 
 def block(**options: Any) -> dict[str, Any]:
-    """A model block for the tiny files."""
+    """A model block for the files of the vectors."""
     return {"arch": arch(), "options": {"base": str(GOLDEN / "base"), **options}}
+
+
+def tiny(image_size: int = 32, patch_size: int = 4, **other: Any) -> dict[str, Any]:
+    """Sizes of a model for random weights."""
+    return {
+        "hidden_size": 32, "intermediate_size": 48, "layers": 2, "heads": 4, "kv_heads": 2,
+        "vocab_size": 260, "tokenizer": "bytes", "pool_stride": 4,
+        "vision": {"hidden_size": 16, "intermediate_size": 16, "layers": 1, "heads": 2,
+                   "image_size": image_size, "patch_size": patch_size},
+        **other,
+    }  # fmt: skip

@@ -1,7 +1,6 @@
 """ClipBERT against numbers of the authors' code, from pixels to losses; key names; loading."""
 
 import json
-import sys
 from pathlib import Path
 
 import pytest
@@ -9,11 +8,9 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from tests.models.clipbert_golden import ARCH, BLOCK, CLIPS, FRAMES, GOLDEN, SIZE, inputs, outputs
 from vireo.errors import VireoError
 from vireo.models import Answerer, clipbert
-
-sys.path.insert(0, str(Path(__file__).parent))
-from clipbert_golden import ARCH, BLOCK, CLIPS, FRAMES, GOLDEN, SIZE, inputs, outputs
 
 WEIGHTS = GOLDEN / "weights.safetensors"
 

@@ -2,18 +2,15 @@
 
 import json
 import shutil
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from tests.models import duet
 from vireo.errors import VireoError
 from vireo.models import mmduet
-
-sys.path.insert(0, str(Path(__file__).parent))
-import duet
 
 GOLDEN = duet.GOLDEN
 ADAPTER = GOLDEN / "adapter_model.safetensors"

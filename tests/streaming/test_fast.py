@@ -1,8 +1,6 @@
 """The fast engine equals the frame-by-frame engine: vectors, random settings, sweeps."""
 
-import sys
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,13 +8,11 @@ import torch
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from tests.models import duet
+from tests.streaming.test_plain import CASES, agrees, embeds, model, settings_of  # noqa: F401
 from vireo.models import mmduet
 from vireo.streaming import fast, plain
 from vireo.streaming.conversation import HEADS, Outcome, Settings
-
-sys.path.insert(0, str(Path(__file__).parent))
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "models"))
-from test_plain import CASES, agrees, embeds, model, settings_of  # noqa: F401
 
 
 @pytest.mark.parametrize("name", list(CASES))
@@ -55,12 +51,7 @@ def test_a_sweep_reads_once(
         same(outcome, plain.watch(model, embeds, turns, one))
 
 
-TINY = {
-    "hidden_size": 32, "intermediate_size": 48, "layers": 2, "heads": 4, "kv_heads": 2,
-    "vocab_size": 264, "tokenizer": "bytes", "pool_stride": 4,
-    "vision": {"hidden_size": 16, "intermediate_size": 16, "layers": 1, "heads": 2,
-               "image_size": 16, "patch_size": 2},
-}  # fmt: skip
+TINY = duet.tiny(image_size=16, patch_size=2, vocab_size=264)
 RANDOM: dict[int, mmduet.Model] = {}
 
 

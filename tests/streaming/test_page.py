@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 
+from tests.models import duet
 from vireo.errors import VireoError
 from vireo.models import mmduet
 from vireo.streaming import page
@@ -15,12 +16,7 @@ from vireo.streaming.conversation import Settings, Text
 from vireo.streaming.live import Limits
 from vireo.toy import mmduet as world
 
-TINY = {
-    "hidden_size": 32, "intermediate_size": 48, "layers": 2, "heads": 4, "kv_heads": 2,
-    "vocab_size": 260, "tokenizer": "bytes", "pool_stride": 4, "positions": 1500,
-    "vision": {"hidden_size": 16, "intermediate_size": 16, "layers": 1, "heads": 2,
-               "image_size": 32, "patch_size": 4},
-}  # fmt: skip
+TINY = duet.tiny(positions=1500)
 # Below every score: an answer at each frame.
 SETTINGS = Settings(fps=2.0, prob=0.0, system_text="Watch.", max_new_tokens=3)
 

@@ -1,20 +1,16 @@
 """The frame-by-frame engine against every streaming case of the authors' code."""
 
 import json
-import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
+from tests.models import duet
 from vireo.models import mmduet
 from vireo.streaming import conversation, plain
 from vireo.streaming.conversation import Outcome, Settings
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "models"))
-import duet
 
 STREAMING = json.loads((duet.GOLDEN / "streaming.json").read_text())
 CASES = {case["name"]: case for case in STREAMING["cases"]}

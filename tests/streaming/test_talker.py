@@ -8,19 +8,15 @@ import torch
 from safetensors.torch import save_file
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from tests.models import duet
 from vireo import config as cfg
 from vireo.errors import VireoError
 from vireo.models import mmduet
 from vireo.run.files import write_json
 from vireo.streaming import talker
 
-ARCH = mmduet.complete({
-    "hidden_size": 32, "intermediate_size": 48, "layers": 2, "heads": 4, "kv_heads": 2,
-    "vocab_size": 300, "rope_theta": 100000, "positions": 512, "rms_norm_eps": 1e-5,
-    "tokenizer": "bytes", "pool_stride": 4,
-    "vision": {"hidden_size": 16, "intermediate_size": 16, "layers": 1, "heads": 2,
-               "image_size": 32, "patch_size": 4},
-})  # fmt: skip
+LLAMA = {"vocab_size": 300, "rope_theta": 100000, "positions": 512, "rms_norm_eps": 1e-5}
+ARCH = mmduet.complete(duet.tiny(**LLAMA))
 
 
 def test_qwen2_with_a_llamas_weights_says_the_same(tmp_path: Path) -> None:
