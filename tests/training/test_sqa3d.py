@@ -1,11 +1,14 @@
 """ClipBERT's training: three steps of the reference, two passes equal one, starts, a whole run."""
 
+import csv
 import json
 import logging
 import os
 import shutil
 import signal
 import sys
+from collections import Counter
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +20,11 @@ from torch import Tensor
 
 from vireo.errors import VireoError
 from vireo.fetch import receipt
+from vireo.media import pool
+from vireo.media.clips import fixed
+from vireo.media.sample import opened
 from vireo.models import clipbert
-from vireo.training import Step, feed, optim, schedule
+from vireo.training import Step, feed, loop, optim, scenes, schedule
 from vireo.training.tasks.sqa3d import Task
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "models"))
@@ -218,8 +224,6 @@ def test_samples(world: Path, caplog: pytest.LogCaptureFixture) -> None:
 
 
 def test_a_whole_run_and_its_resumption(world: Path) -> None:
-    from vireo.training import loop
-
     more = {"steps": 4, "save_steps": 2, "validate_epochs": 0.05}
     block = recipe(**more, model={"calibrate": 2, "two_pass": True})
     config = {"device": "cpu", "decode": {}}
@@ -240,8 +244,6 @@ def test_a_whole_run_and_its_resumption(world: Path) -> None:
 
 
 def test_other_initial_weights_are_another_run(world: Path) -> None:
-    from vireo.training import loop
-
     block = recipe(steps=1, init={"recipe": "first"})
     with pytest.raises(VireoError, match=r"first is not here yet .*weights\.safetensors"):
         Task(block, {}).fingerprint()
@@ -260,22 +262,70 @@ def test_other_initial_weights_are_another_run(world: Path) -> None:
 def test_a_scene_that_kills_or_hangs_its_reader_costs_one_scene(
     world: Path, monkeypatch: pytest.MonkeyPatch, stop: str
 ) -> None:
-    from vireo.training import loop
-    from vireo.training.tasks import sqa3d
-
-    real, bad = sqa3d.opened, "scene9002_00"
+    real, bad = scenes.opened, "scene9002_00"
 
     def opened(request: Any, limit: int) -> Any:
         if request.video == bad and feed._note is not None:
             os.kill(os.getpid(), getattr(signal, stop))
         return real(request, limit)
 
-    monkeypatch.setattr(sqa3d, "opened", opened)
+    monkeypatch.setattr(scenes, "opened", opened)
     config = {"device": "cpu", "max_failed": 0.9, "decode": {"timeout_s": 3}}
     path = loop.train("tiny", recipe(steps=4, workers=1), config)
     told = json.loads((path.parent / "recipe.json").read_text())
     reason = "its reader was killed" if stop == "SIGKILL" else "no answer in 3 s"
     assert told["failed"]["videos"] == [{"video": bad, "error": reason}]
+
+
+KILLER = """
+import os, signal
+from dataclasses import replace
+from vireo.media import sample
+
+def take(request, max_pixels):
+    with open("asked", "a") as out:
+        out.write(request.video + "\\n")
+    if request.video == "scene9001_00":
+        os.kill(os.getpid(), signal.SIGSEGV)
+    broken = request.video == "scene9003_00"
+    return sample.take(replace(request, path=__file__) if broken else request, max_pixels)
+"""
+
+
+@pytest.mark.parametrize("cache", [False, True])
+def test_validation_goes_on_without_what_it_cannot_read(
+    world: Path, monkeypatch: pytest.MonkeyPatch, cache: bool
+) -> None:
+    """Two of four scenes are named in recipe.json; max_failed is about training videos."""
+    (world / "killer.py").write_text(KILLER)
+    monkeypatch.setenv("PYTHONPATH", str(world))
+    monkeypatch.setattr(scenes, "decode", partial(pool.decode, target="killer:take"))
+    data = {**recipe()["data"], "cache_decoded": cache}
+    block = recipe(steps=2, validate_epochs=0.05, data=data)
+    path = loop.train("tiny", block, {"device": "cpu", "max_failed": 0, "decode": {"workers": 1}})
+    told = json.loads((path.parent / "recipe.json").read_text())["failed"]
+    assert [(f["video"], f["split"]) for f in told["videos"]] == [
+        ("scene9001_00", "val"),
+        ("scene9003_00", "val"),
+    ]
+    assert "SIGSEGV" in told["videos"][0]["error"] and "cannot open" in told["videos"][1]["error"]
+    rows = list(csv.DictReader((path.parent / "metrics.csv").open()))
+    assert all(0 <= float(row["val_em1"]) <= 100 for row in rows) and len(rows) == 2
+    # What failed is not tried again; what is kept is not read again.
+    asked = Counter((world / "asked").read_text().split())
+    again = 1 if cache else 2
+    assert asked == {"scene9001_00": 2, "scene9003_00": 1, "scene9002_00": again,
+                     "scene9004_00": again}  # fmt: skip
+
+
+def test_validation_shows_what_inference_shows(world: Path) -> None:
+    task = Task(recipe(), {})
+    found = {asked[0].video: frames for asked, frames in scenes.Validation(task)}
+    assert len(found) == 4
+    for scene, frames in found.items():
+        with opened(task.tables("val")[1][scene]) as video:
+            wanted = fixed(video.index.F, video.index.fps, FRAMES, 1, 2.0)[0]
+            np.testing.assert_array_equal(frames, np.stack(video.read(wanted).frames))
 
 
 def test_missing_and_broken_videos_cost_their_questions(world: Path) -> None:

@@ -168,13 +168,15 @@ def test_a_video_that_kills_or_hangs_its_reader_costs_one_video(here, monkeypatc
     assert equal(first, load_file(loop.train("a", recipe(workers=1, steps=8), config)))
 
 
-def test_validation_keeps_the_best(here, pairs):
-    good = json.loads((pairs / "train.json").read_text())[:6]
-    (pairs / "val.json").write_text(json.dumps(good))
+def test_validation_keeps_the_best_and_counts_failures(here, pairs):
+    listed = json.loads((pairs / "train.json").read_text())
+    (pairs / "val.json").write_text(json.dumps([*listed[:6], listed[13]]))
     receipt.write("data/receipts/val.json", "val", pairs, {}, "test")
     train(sources={"train": "pairs", "val": "val"}, steps=6)
-    told = json.loads((here / "results/training/a/recipe.json").read_text())["best"]
-    assert told["metric"] == "r1" and 0 <= told["value"] <= 100 and told["step"] in (3, 6)
+    told = json.loads((here / "results/training/a/recipe.json").read_text())
+    best = told["best"]
+    assert best["metric"] == "r1" and 0 <= best["value"] <= 100 and best["step"] in (3, 6)
+    assert ("13.mp4", "val") in [(f["video"], f.get("split")) for f in told["failed"]["videos"]]
 
 
 def test_two_corpora_share_ids_unless_joint(here, pairs):

@@ -123,8 +123,11 @@ class Task(Protocol):
         """Tensors of weights.safetensors, under the authors' key names."""
         return dict(model.state_dict())
 
-    def validate(self, model: "nn.Module") -> dict[str, float]:
-        """Numbers for metrics.csv, every `validate_epochs` epochs; {} = nothing to validate."""
+    def validate(self, model: "nn.Module") -> dict[str, Any]:
+        """Numbers for metrics.csv, every `validate_epochs` epochs; {} = nothing to validate.
+
+        `failures` may list unreadable files, as in a batch.
+        """
         return {}
 
 

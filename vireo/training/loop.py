@@ -232,7 +232,8 @@ class Run:
         sums: dict[str, Tensor] = {}
         for part in range(self.cut.accumulate):
             batch = next(batches)
-            self._note_failures(batch.pop("failures", []))
+            self.drawn += self.cut.micro
+            self._note(batch.pop("failures", []))
             batch = send_to_device(batch, accelerator.device, non_blocking=True)
             here = Step(self.seed, step, epoch, self.cut.first(part), accelerator.process_index)
             loss, metrics = self._gradients(batch, here)
@@ -303,6 +304,7 @@ class Run:
         with torch.no_grad():
             numbers = self.task.validate(self.model)
         self.model.train()
+        self._note([{**one, "split": "val"} for one in numbers.pop("failures", [])])
         if self.task.best and self.task.best[0] in numbers:
             metric, direction = self.task.best
             value, sign = numbers[metric], 1 if direction == "max" else -1
@@ -314,8 +316,7 @@ class Run:
                 self.best = {"metric": metric, "value": value, "step": self.step, "file": file}
         return {f"val_{name}": value for name, value in numbers.items()}
 
-    def _note_failures(self, failed: list[dict[str, Any]]) -> None:
-        self.drawn += self.cut.micro
+    def _note(self, failed: list[dict[str, Any]]) -> None:
         if failed:
             path = self.state / f"failures-{self.accelerator.process_index}.jsonl"
             with open(path, "a", encoding="utf-8") as out:
@@ -323,8 +324,8 @@ class Run:
 
     def _check_failures(self) -> None:
         share = float(self.config.get("max_failed", 0.2))
-        failed = outcome.failures(self.state)
-        # Each video counts once, against the samples met so far.
+        # Each video counts once, against the samples met so far; those of validation do not.
+        failed = [one for one in outcome.failures(self.state) if one.get("split") != "val"]
         met = min(self.drawn * self.accelerator.num_processes, len(self.samples))
         if len(failed) > share * met:
             raise VireoError(

@@ -54,13 +54,16 @@ def write_tensors(path: Path, tensors: "dict[str, Tensor]", about: dict[str, str
 
 
 def failures(folder: Path) -> list[dict[str, Any]]:
-    """Return unreadable videos met so far, once each, from the files of all processes."""
-    seen: dict[str, dict[str, Any]] = {}
+    """Return unreadable videos met so far, once each, from the files of all processes.
+
+    Those of validation have `split: val`.
+    """
+    seen: dict[tuple[str, str], dict[str, Any]] = {}
     for path in sorted(folder.glob("failures-*.jsonl")):
         for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
             try:
                 entry = json.loads(line)
-                seen.setdefault(str(entry["video"]), entry)
+                seen.setdefault((str(entry["video"]), entry.get("split", "")), entry)
             except (json.JSONDecodeError, KeyError, TypeError):
                 continue  # torn by a kill; it will be met again
     return [seen[k] for k in sorted(seen)]

@@ -8,7 +8,6 @@ reference/clipbert_sqa3d.md section 4.
 """
 
 import logging
-import random
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,17 +16,14 @@ from torch import Tensor, nn
 
 from vireo import benchmarks
 from vireo.benchmarks._sqa3d_items import UNKNOWN
-from vireo.errors import VireoError
 from vireo.fetch import receipt
-from vireo.media import clips as sparse
-from vireo.media.sample import Request, opened
+from vireo.media.sample import Request
 from vireo.models import clipbert
 from vireo.nn import answers
 from vireo.run.files import digest
 from vireo.training import Batch, Metrics, Step, blocks, seeds
 from vireo.training import Task as Protocol
-from vireo.training.again import Replacing
-from vireo.training.feed import working_on
+from vireo.training.scenes import Samples, Validation
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -48,74 +44,6 @@ DATA = {
 }
 MODEL = {"freeze": ["stem", "res2"], "aggregate": "lse", "two_pass": False, "calibrate": 0}
 NO_DECAY = ("bias", "LayerNorm.bias", "LayerNorm.weight")
-
-
-class Samples(Replacing):
-    """Questions of a split with clips of their scenes: random ones (`train`) or inference's."""
-
-    def __init__(self, task: "Task", split: str) -> None:
-        super().__init__(task.seed)
-        self.task, self.train = task, split == "train"
-        self.table, self.videos = task.tables(split)
-        self.by_scene: dict[str, list[int]] = {}
-        for index, item in enumerate(self.table):
-            self.by_scene.setdefault(item.video, []).append(index)
-        self.decoded: dict[str, tuple[np.ndarray, float]] = {}
-
-    def __len__(self) -> int:
-        return len(self.table)
-
-    def sample(self, epoch: int, index: int) -> dict[str, Any]:
-        """uint8 `frames` [n*T,H,W,3], `texts`, `labels`, `scene`, and the `failures` met."""
-
-        def one(now: int) -> tuple[tuple[Any, np.ndarray] | None, str, str]:
-            item = self.table[now]
-            try:
-                return (item, self._frames(item.video, epoch, index)), item.video, ""
-            except VireoError as error:
-                return None, item.video, str(error)
-
-        (item, frames), failed = self.readable(one, epoch, index)
-        asked = [item, *self._others(item.video, epoch, index)]
-        return {
-            "frames": frames,
-            "texts": [each.question for each in asked],
-            "labels": [self.task.labels.get(each.answer, -1) for each in asked],
-            "scene": item.video,
-            "failures": failed,
-        }
-
-    def _others(self, scene: str, epoch: int, index: int) -> list[Any]:
-        """Further questions on the same scene, which share its pictures."""
-        rng = seeds.numpy_generator(self.seed, "questions", epoch, index)
-        own = self.by_scene[scene]
-        return [self.table[own[k]] for k in rng.integers(len(own), size=self.task.more)]
-
-    def _frames(self, scene: str, epoch: int, index: int) -> np.ndarray:
-        if scene in self.deadly:
-            raise VireoError(self.deadly[scene])
-        request = self.videos[scene]
-        if request.path is None:
-            raise VireoError(f"no video of {scene}")
-        if self.task.data["cache_decoded"] and scene in self.decoded:
-            whole, fps = self.decoded[scene]
-            return whole[self._numbers(len(whole), fps, epoch, index)]
-        with working_on(scene), opened(request, self.task.limits["max_pixels"]) as video:
-            count = video.index.F
-            if self.task.data["cache_decoded"]:
-                self.decoded[scene] = np.stack(video.read(range(count)).frames), video.index.fps
-                return self._frames(scene, epoch, index)
-            numbers = self._numbers(count, video.index.fps, epoch, index)
-            return np.stack(video.read(numbers).frames)
-
-    def _numbers(self, count: int, fps: float, epoch: int, index: int) -> list[int]:
-        data = self.task.data
-        if self.train:
-            rng = random.Random(seeds.number(self.seed, "clips", epoch, index))
-            found = sparse.drawn(count, fps, rng, data["frames"], data["clips"], data["target"])
-        else:
-            found = sparse.fixed(count, fps, data["frames"], data["val_clips"], data["target"])
-        return [i for clip in found for i in clip]
 
 
 class Task(Protocol):
@@ -192,8 +120,8 @@ class Task(Protocol):
         return list(items.itertuples()), videos
 
     def dataset(self, split: str) -> Samples:
-        """Questions of "train" or "val"."""
-        return Samples(self, split)
+        """The training questions; `validate` has its own."""
+        return Samples(self)
 
     def collate(self, samples: list[dict[str, Any]]) -> Batch:
         """Frames [B,n*T,H,W,3] uint8; ids, mask [B*k,L] and labels [B*k] of k questions each."""
@@ -283,22 +211,17 @@ class Task(Protocol):
         return [group for group in groups if group["params"]]
 
     @torch.no_grad()
-    def validate(self, model: nn.Module) -> dict[str, float]:
+    def validate(self, model: nn.Module) -> dict[str, Any]:
         """EM@1 in percent over the validation questions whose video is readable."""
         assert isinstance(model, clipbert.ClipBERT)
         if not hasattr(self, "val"):
-            self.val = self.dataset("val")
+            self.val = Validation(self)
         device = model.transformer.bert.pooler.dense.weight.device
         hits, size = [], int(self.recipe["batch_size"])
-        for scene, indices in self.val.by_scene.items():
-            try:
-                frames = self.val._frames(scene, 0, indices[0])
-            except VireoError as error:
-                log.warning("validation: %s", error)
-                continue
+        for asked, frames in self.val:
             grids = model.encode(self._clips(torch.from_numpy(frames)[None].to(device)))
-            for first in range(0, len(indices), size):
-                items = [self.val.table[i] for i in indices[first : first + size]]
+            for first in range(0, len(asked), size):
+                items = asked[first : first + size]
                 texts = [item.question for item in items]
                 ids, mask = (t.to(device) for t in self.tokenizer(texts, self.data["tokens"]))
                 logits = model(ids, mask, grids.expand(len(items), *grids.shape[1:]))
@@ -307,7 +230,8 @@ class Task(Protocol):
                     self.labels.get(item.answer, -1) == label
                     for item, label in zip(items, best, strict=True)
                 ]
-        return {"em1": 100 * sum(hits) / len(hits)} if hits else {}
+        told: dict[str, Any] = {"failures": self.val.failures}
+        return told | ({"em1": 100 * sum(hits) / len(hits)} if hits else {})
 
 
 def _random_state(device: torch.device) -> tuple[Tensor, Tensor | None]:

@@ -181,28 +181,30 @@ class Task(Protocol):
             group["names"].append(name)
         return list(groups.values())
 
-    def validate(self, model: nn.Module) -> dict[str, float]:
+    def validate(self, model: nn.Module) -> dict[str, Any]:
         """Top-1 in percent of the middle view of the validation list."""
         if not self.data["validate"]:
             return {}
-        said, wanted = self.predictions(model)
-        return {"top1": 100.0 * (said.argmax(1) == wanted).float().mean().item()}
+        said, wanted, failed = self.predictions(model)
+        right = (said.argmax(1) == wanted).float().mean().item()
+        return {"top1": 100.0 * right, "failures": failed}
 
-    def predictions(self, model: nn.Module) -> tuple[Tensor, Tensor]:
-        """Outputs [N,K] and targets [N] of the validation list, on the CPU."""
+    def predictions(self, model: nn.Module) -> tuple[Tensor, Tensor, list[dict[str, Any]]]:
+        """Outputs [N,K] and targets [N] of the validation list, on the CPU, and its `failures`."""
         if not hasattr(self, "_val"):
             self._val = self.dataset("val")
         if not len(self._val):
             raise VireoError("no video of the validation list is there (data: {validate: false})")
         device = next(model.parameters()).device
         size = int(self.recipe.get("micro_batch") or self.recipe["batch_size"])
-        said, wanted = [], []
+        said, wanted, failed = [], [], []
         for first in range(0, len(self._val), size):
             places = range(first, min(first + size, len(self._val)))
             batch = self.collate([self._val.sample(0, index) for index in places])
             said.append(model(normalised(batch["clip"].to(device), self.data)).float().cpu())
             wanted.append(batch["label"])
-        return torch.cat(said), torch.cat(wanted)
+            failed += batch["failures"]
+        return torch.cat(said), torch.cat(wanted), failed
 
 
 def layer_of(name: str, layers: int) -> int:

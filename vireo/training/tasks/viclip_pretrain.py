@@ -185,7 +185,7 @@ class Task(Protocol):
         return optim.decay_groups(model, decay, NO_DECAY)
 
     @torch.no_grad()
-    def validate(self, model: nn.Module) -> dict[str, float]:
+    def validate(self, model: nn.Module) -> dict[str, Any]:
         """Recall at 1 (%), mean of both directions, over the validation list; unmasked."""
         if not self.validates:
             return {}
@@ -193,14 +193,15 @@ class Task(Protocol):
         if not hasattr(self, "val"):
             self.val = self.dataset("val")
         device, size = model.temp.device, int(self.recipe["batch_size"])
-        videos, texts = [], []
+        videos, texts, failed = [], [], []
         for first in range(0, len(self.val), size):
             indices = range(first, min(first + size, len(self.val)))
             batch = self.collate([self.val.sample(0, i) for i in indices])
+            failed += batch["failures"]
             clips = normalised(batch["clip"].to(device), self.data)
             videos.append(F.normalize(model.encode_vision(clips), dim=-1))
             texts.append(F.normalize(model.encode_text(batch["tokens"].to(device)), dim=-1))
         sims = torch.cat(videos) @ torch.cat(texts).T
         right = torch.arange(len(sims), device=device)
         both = [(s.argmax(1) == right).float().mean().item() for s in (sims, sims.T)]
-        return {"r1": 50 * sum(both)}
+        return {"r1": 50 * sum(both), "failures": failed}

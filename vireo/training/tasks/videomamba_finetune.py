@@ -116,12 +116,12 @@ class Task(viclip_finetune.Task):
                 one["names"].append(name)
         return list(split.values())
 
-    def validate(self, model: nn.Module) -> dict[str, float]:
+    def validate(self, model: nn.Module) -> dict[str, Any]:
         """Top-1 in percent of the middle view of the validation list, or the squared error."""
         if not (self.data["regression"] and self.data["validate"]):
             return super().validate(model)
-        said, wanted = self.predictions(model)
-        return {"mse": F.mse_loss(said.squeeze(1), wanted.float()).item()}
+        said, wanted, failed = self.predictions(model)
+        return {"mse": F.mse_loss(said.squeeze(1), wanted.float()).item(), "failures": failed}
 
 
 def lr_factor(recipe: dict[str, Any], per: float | None, repeats: int) -> float:
