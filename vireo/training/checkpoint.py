@@ -7,7 +7,6 @@ Reading trusts neither pointer nor folder: what does not fit its manifest is ski
 """
 
 import fcntl
-import logging
 import os
 import shutil
 from collections.abc import Callable
@@ -16,8 +15,8 @@ from typing import IO, Any
 
 from vireo.errors import VireoError
 from vireo.run import files
+from vireo.run.console import log
 
-log = logging.getLogger("vireo")
 KEEP = 2
 
 

@@ -4,7 +4,6 @@ A video that cannot be read is replaced, with its caption, by another pair; it i
 `failures`.
 """
 
-import logging
 import time
 from pathlib import Path
 from typing import Any
@@ -15,11 +14,11 @@ from vireo.media import sampling
 from vireo.media.pool import decode
 from vireo.media.sample import Request, take
 from vireo.run import files
+from vireo.run.console import log
 from vireo.training.again import Replacing
 from vireo.training.feed import working_on
 from vireo.training.lists import Pair, Pairs
 
-log = logging.getLogger("vireo")
 Part = tuple[str, float | None, float | None]  # path, start, end
 
 

@@ -6,7 +6,6 @@ loader starts anew at the same micro-batch.
 """
 
 import json
-import logging
 import os
 import re
 import shutil
@@ -23,10 +22,10 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from vireo.errors import VireoError
+from vireo.run.console import log
 from vireo.training import Batch, Samples, Task
 from vireo.training.data import Order
 
-log = logging.getLogger("vireo")
 _note: int | None = None  # in a loader worker: descriptor of the file that says what it works on
 
 

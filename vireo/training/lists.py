@@ -4,7 +4,6 @@ SQLite files hold the table `annos(id integer primary key from 0, video text, ca
 are read one by one, so lists of any length fit in memory.
 """
 
-import logging
 import sqlite3
 import threading
 from dataclasses import dataclass
@@ -17,9 +16,9 @@ from vireo.errors import VireoError
 from vireo.nn.templates import expand
 from vireo.nn.words import clean
 from vireo.run import files
+from vireo.run.console import log
 from vireo.training import seeds
 
-log = logging.getLogger("vireo")
 SUBSAMPLE_SEED = 42
 
 

@@ -6,7 +6,6 @@ was killed and resumed ends with the weights of one that was not (bit-equal on a
 """
 
 import json
-import logging
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -21,7 +20,7 @@ from torch import Tensor, nn
 
 from vireo.errors import VireoError
 from vireo.run import device
-from vireo.run.console import Progress
+from vireo.run.console import Progress, log
 from vireo.training import (
     Batch,
     Metrics,
@@ -41,7 +40,6 @@ from vireo.training import schedule as schedules
 from vireo.training.feed import Feed
 from vireo.training.record import Record, curve
 
-log = logging.getLogger("vireo")
 SAVE_S = 600.0
 REDRAW_S = 120.0
 

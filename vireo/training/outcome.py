@@ -1,7 +1,6 @@
 """What a finished run leaves in `results/training/<recipe>/`, and how a finished run is known."""
 
 import json
-import logging
 import platform
 import shutil
 from pathlib import Path
@@ -18,7 +17,6 @@ from vireo.training import record
 if TYPE_CHECKING:
     from torch import Tensor
 
-log = logging.getLogger("vireo")
 # Keys that say how a run is carried out, not what comes out of it.
 SILENT = ("title", "note", "hardware", "artifacts", "workers", "save_every", "save_steps")
 SHOWN_FAILURES = 1000

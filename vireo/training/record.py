@@ -1,7 +1,6 @@
 """The written trace of a run: one CSV row per step, and the curve drawn from it."""
 
 import csv
-import logging
 import math
 import os
 from pathlib import Path
@@ -9,7 +8,6 @@ from typing import Any
 
 from vireo.run import files
 
-log = logging.getLogger("vireo")
 FIRST = ["step", "epoch", "lr", "loss"]
 # Okabe and Ito: told apart by colour-blind readers and in grey print.
 COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"]

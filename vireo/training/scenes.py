@@ -4,7 +4,6 @@ Training reads a video where its sample is made (a loader worker); validation ha
 supervised processes (vireo/media/pool.py).
 """
 
-import logging
 import random
 from collections.abc import Iterator
 from dataclasses import replace
@@ -16,14 +15,13 @@ from vireo.errors import VireoError
 from vireo.media import clips as sparse
 from vireo.media.pool import decode
 from vireo.media.sample import opened
+from vireo.run.console import log
 from vireo.training import seeds
 from vireo.training.again import Replacing
 from vireo.training.feed import working_on
 
 if TYPE_CHECKING:
     from vireo.training.tasks.sqa3d import Task
-
-log = logging.getLogger("vireo")
 
 
 class Samples(Replacing):

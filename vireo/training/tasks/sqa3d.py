@@ -7,7 +7,6 @@ aggregate, two_pass, calibrate; `optim`: lr, cnn_lr, weight_decay, clip. Facts a
 reference/clipbert_sqa3d.md section 4.
 """
 
-import logging
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,6 +19,7 @@ from vireo.fetch import receipt
 from vireo.media.sample import Request
 from vireo.models import clipbert
 from vireo.nn import answers
+from vireo.run.console import log
 from vireo.run.files import digest
 from vireo.training import Batch, Metrics, Step, blocks, seeds
 from vireo.training import Task as Protocol
@@ -28,7 +28,6 @@ from vireo.training.scenes import Samples, Validation
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-log = logging.getLogger("vireo")
 
 DATA = {
     "clips": 8,
