@@ -7,13 +7,16 @@ Python list with stray NUL bytes.
 import ast
 import json
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 
 from vireo.errors import VireoError, unknown
+from vireo.run import tables
 
 # In the official print order.
 LABELS = {
@@ -43,6 +46,7 @@ LABELS = {
 }
 DURATIONS = ("short", "medium", "long")
 REQUIRED = ("videoID", "question_id", "duration", *LABELS, "question", "options", "answer")
+PART = 4096  # rows read at once
 VIDEO_COLUMNS = ("videoID", "duration", "domain", "sub_category")
 
 
@@ -96,28 +100,35 @@ def items(sources: dict[str, Path], block: dict[str, Any]) -> pd.DataFrame:
     missing columns, bad options, unknown labels, duplicate ids, ids that are paths, and another
     number of rows than `block["rows"]` unless `block["partial"]`.
     """
-    path, table = _read(sources)
+    # A few thousand rows at a time: what pandas makes of a large file is many times its size.
+    parts = [(path, _items(table, path, block)) for path, table in _read(sources)]
+    path, full = parts[0][0], [part for _, part in parts if len(part)]
+    if not full:
+        raise VireoError(f"{path}: no rows; the download is not complete, fetch it again")
+    result = pd.concat(full, ignore_index=True)
+    duplicates = result.loc[result["id"].duplicated(), "id"]
+    if len(duplicates):
+        raise VireoError(f"{path}: question_id {duplicates.iloc[0]!r} occurs more than once")
+    _check_videos(result, path)
+    _check_rows(result, path, block)
+    return result
+
+
+def _items(table: pd.DataFrame, path: Path, block: dict[str, Any]) -> pd.DataFrame:
     missing = [c for c in REQUIRED if c not in table]
     if missing:
         raise VireoError(
             f"{path}: no column {', '.join(missing)} (it has {', '.join(table.columns)}); is this "
             "the test parquet of lmms-lab/Video-MME?"
         )
-    if table.empty:
-        raise VireoError(f"{path}: no rows; the download is not complete, fetch it again")
     table = _text_columns(table, path)
-    duplicates = table.loc[table["question_id"].duplicated(), "question_id"]
-    if len(duplicates):
-        raise VireoError(f"{path}: question_id {duplicates.iloc[0]!r} occurs more than once")
     _check_labels(table, path, block)
     rows = [_item(row, path) for row in table.to_dict("records")]
-    result = pd.DataFrame(rows)
-    _check_videos(result, path)
-    _check_rows(result, path, block)
-    return result
+    return tables.compact(pd.DataFrame(rows, columns=list(tables.ITEM_COLUMNS)))
 
 
-def _read(sources: dict[str, Path]) -> tuple[Path, pd.DataFrame]:
+def _read(sources: dict[str, Path]) -> Iterator[tuple[Path, pd.DataFrame]]:
+    """Every parquet in pieces with running row numbers, the first perhaps without rows."""
     files: list[Path] = []
     for root in dict.fromkeys(Path(p) for p in sources.values()):
         files += [root] if root.suffix == ".parquet" else sorted(root.rglob("test-*.parquet"))
@@ -133,15 +144,20 @@ def _read(sources: dict[str, Path]) -> tuple[Path, pd.DataFrame]:
     if len({f.parent for f in chosen}) > 1:
         listing = ", ".join(str(f) for f in chosen[:4])
         raise VireoError(f"several test parquets ({listing}); keep one copy of Video-MME there")
-    parts = []
-    for file in chosen:
+    for path in chosen:
         try:
-            parts.append(pd.read_parquet(file))
+            with pq.ParquetFile(path) as file:
+                yield path, file.schema_arrow.empty_table().to_pandas()
+                start = 0
+                for batch in file.iter_batches(PART):
+                    part = batch.to_pandas().reset_index(drop=True)
+                    part.index += start
+                    start += len(part)
+                    yield path, part
         except (OSError, ValueError) as error:
             raise VireoError(
-                f"{file} is not a readable parquet file ({error}); fetch it again"
+                f"{path} is not a readable parquet file ({error}); fetch it again"
             ) from error
-    return chosen[0], pd.concat(parts, ignore_index=True)
 
 
 def _text_columns(table: pd.DataFrame, path: Path) -> pd.DataFrame:
@@ -151,7 +167,7 @@ def _text_columns(table: pd.DataFrame, path: Path) -> pd.DataFrame:
     for column in ("video_id", *(c for c in REQUIRED if c != "options")):
         empty = table[column].isna()
         if empty.any():
-            raise VireoError(f"{path}: row {int(empty.to_numpy().argmax())} has no {column}")
+            raise VireoError(f"{path}: row {empty.idxmax()} has no {column}")
         table[column] = [str(v).replace("\x00", "") for v in table[column]]
     return table
 
@@ -199,9 +215,9 @@ def _item(row: dict[Any, Any], path: Path) -> dict[str, Any]:
 
 def _check_videos(result: pd.DataFrame, path: Path) -> None:
     """Questions of one video agree about it: the grouped file has one object per video."""
-    meta = [json.loads(m) for m in result["meta"]]
     seen: dict[str, tuple[str, ...]] = {}
-    for video, m in zip(result["video"], meta, strict=True):
+    for video, text in zip(result["video"], result["meta"], strict=True):
+        m = json.loads(text)
         facts = (video, m["duration"], m["domain"], m["sub_category"])
         if seen.setdefault(m["video_id"], facts) != facts:
             raise VireoError(

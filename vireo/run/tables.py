@@ -49,8 +49,16 @@ def rows(table: pd.DataFrame) -> Iterator[Any]:
 
 def write(table: pd.DataFrame, path: str | Path) -> None:
     """Write a table atomically, in pieces that can be read apart."""
+    # Without pandas' own notes, which cannot be read back for lists that Arrow holds.
+    content = pa.Table.from_pandas(table, preserve_index=False).replace_schema_metadata()
     with atomic(path) as tmp:
-        table.to_parquet(tmp, index=False, row_group_size=ROW_GROUP)
+        pq.write_table(content, tmp, row_group_size=ROW_GROUP)
+
+
+def compact(items: pd.DataFrame) -> pd.DataFrame:
+    """The same items with `options` held by Arrow: a fifth of the memory of Python's lists."""
+    texts = pd.ArrowDtype(pa.list_(pa.string()))
+    return items.assign(options=pd.Series(list(items["options"]), items.index, dtype=texts))
 
 
 def read_items(
