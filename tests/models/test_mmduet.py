@@ -11,6 +11,7 @@ from safetensors.torch import load_file, save_file
 from tests.models import duet
 from vireo.errors import VireoError
 from vireo.models import mmduet
+from vireo.nn import lora
 
 GOLDEN = duet.GOLDEN
 ADAPTER = GOLDEN / "adapter_model.safetensors"
@@ -101,6 +102,21 @@ def test_every_spelling_of_the_adapter(
 def test_an_adapter_without_a_head_is_refused(tmp_path: Path, head: str) -> None:
     with pytest.raises(VireoError, match=head):
         mmduet.load(duet.block(), written(tmp_path, {}, drop=head))
+
+
+def test_a_configuration_that_does_not_serve_is_refused(tmp_path: Path) -> None:
+    path = written(tmp_path, {}).with_name("adapter_config.json")
+    told = json.loads(path.read_text())
+    for text, message in (
+        (json.dumps({**told, "use_dora": True}), "use_dora is not supported"),
+        ("{", "is not valid JSON"),
+    ):
+        path.write_text(text)
+        with pytest.raises(VireoError, match=message):
+            lora.scale_of(tmp_path)
+    path.unlink()
+    with pytest.raises(VireoError, match="must lie beside the adapter"):
+        lora.scale_of(tmp_path)
 
 
 def test_unmerged_and_merged_agree(model: mmduet.Model) -> None:

@@ -4,7 +4,6 @@ The merged weight is W + (alpha / r) B A, computed in float32 whatever the file'
 may also replace whole modules (`modules_to_save`); those tensors come back under their own names.
 """
 
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -16,6 +15,7 @@ from torch.nn import functional as F
 
 from vireo.errors import VireoError
 from vireo.nn.formats import Lazy, loaded
+from vireo.run.files import read_json
 
 SCALE = "lora_scale"  # a number in adapters that were trained here
 _PAIR = re.compile(r"(.+)\.lora_([AB])(?:\.[^.]+)?\.weight")
@@ -33,10 +33,9 @@ class Adapter:
 def scale_of(folder: str | Path) -> float:
     """alpha / r of `adapter_config.json`; VireoError for variants that are not plain LoRA."""
     path = Path(folder) / "adapter_config.json"
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise VireoError(f"{path} is missing: it must lie beside the adapter's weights") from error
+    if not path.exists():
+        raise VireoError(f"{path} is missing: it must lie beside the adapter's weights")
+    config = read_json(path, "adapter's configuration")
     for key in ("use_dora", "use_rslora", "rank_pattern", "alpha_pattern", "fan_in_fan_out"):
         if config.get(key):
             raise VireoError(f"{path}: {key} is not supported, only plain LoRA")
