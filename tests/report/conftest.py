@@ -4,6 +4,7 @@ import json
 import os
 import random
 import time
+from contextlib import contextmanager
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -194,3 +195,36 @@ def world(tmp_path_factory):
     ]
     yield config, paths
     os.chdir(before)
+
+
+@contextmanager
+def opened(browser, path: Path, width: int, scheme: str):
+    """A page in a window: it fits, has the scheme's colour, needs nothing, and complains of nothing
+    until the block ends."""
+    view = browser.new_page(viewport={"width": width, "height": 800}, color_scheme=scheme)
+    problems, requests = [], []
+    view.on("console", lambda message: problems.append(message.text))
+    view.on("pageerror", lambda error: problems.append(str(error)))
+    view.on("request", lambda request: requests.append(request.url))
+    view.goto(path.as_uri())
+    assert not problems
+    assert [url for url in requests if not url.startswith("data:")] == [path.as_uri()]
+    assert view.evaluate("document.documentElement.scrollWidth") <= width
+    colours = view.evaluate("getComputedStyle(document.body).backgroundColor")
+    assert colours == {"light": "rgb(255, 255, 255)", "dark": "rgb(21, 24, 28)"}[scheme]
+    yield view
+    assert not problems
+    view.close()
+
+
+def printed(browser, path: Path, width: int, height: int) -> int:
+    """How wide a page becomes on paper, where all of it is open and nothing is there to fill in."""
+    view = browser.new_page(viewport={"width": width, "height": height})
+    view.goto(path.as_uri())
+    view.emulate_media(media="print")
+    view.evaluate("dispatchEvent(new Event('beforeprint'))")
+    assert view.evaluate("[...document.querySelectorAll('details')].every(d => d.open)")
+    assert not view.locator("input[data-filter]").first.is_visible()
+    found = view.evaluate("document.documentElement.scrollWidth")
+    view.close()
+    return found

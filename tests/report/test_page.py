@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.report.conftest import Outline
+from tests.report.conftest import Outline, opened, printed
 from vireo import config as cfg
 from vireo.errors import VireoError
 from vireo.report import examples, gather, page, plots
@@ -192,49 +192,31 @@ def test_check_fails_for_a_missed_number(world, tmp_path):
 @pytest.mark.parametrize("width", [1280, 360])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_in_a_browser(browser, written, width, scheme):
-    view = browser.new_page(viewport={"width": width, "height": 800}, color_scheme=scheme)
-    problems, requests = [], []
-    view.on("console", lambda message: problems.append(message.text))
-    view.on("pageerror", lambda error: problems.append(str(error)))
-    view.on("request", lambda request: requests.append(request.url))
-    view.goto(written.as_uri())
-    assert not problems
-    assert [url for url in requests if not url.startswith("data:")] == [written.as_uri()]
-    assert view.evaluate("document.documentElement.scrollWidth") <= width
-    assert view.locator("figure svg").count() >= 15
-    box = view.locator("figure svg").first.bounding_box()
-    assert box["width"] > min(width, 500) * 0.7 and box["height"] > 60
-    assert view.evaluate("[...document.images].every(i => i.complete && i.naturalWidth > 0)")
-    colours = view.evaluate("getComputedStyle(document.body).backgroundColor")
-    assert colours == {"light": "rgb(255, 255, 255)", "dark": "rgb(21, 24, 28)"}[scheme]
+    with opened(browser, written, width, scheme) as view:
+        assert view.locator("figure svg").count() >= 15
+        box = view.locator("figure svg").first.bounding_box()
+        assert box["width"] > min(width, 500) * 0.7 and box["height"] > 60
+        assert view.evaluate("[...document.images].every(i => i.complete && i.naturalWidth > 0)")
 
-    table = view.locator("table[data-breakdown=task_type]").first
-    cells = "table => [...table.tBodies[0].rows].map(r => parseFloat(r.cells[1].textContent))"
-    before = table.evaluate(cells)
-    head = table.locator("thead th").nth(1)
-    head.locator("button").click()
-    assert head.get_attribute("aria-sort") == "descending"
-    assert table.evaluate(cells) == sorted(before, reverse=True)
-    head.locator("button").click()
-    assert table.evaluate(cells) == sorted(before)
-    head.locator("button").click()
-    assert table.evaluate(cells) == before
+        table = view.locator("table[data-breakdown=task_type]").first
+        cells = "table => [...table.tBodies[0].rows].map(r => parseFloat(r.cells[1].textContent))"
+        before = table.evaluate(cells)
+        head = table.locator("thead th").nth(1)
+        head.locator("button").click()
+        assert head.get_attribute("aria-sort") == "descending"
+        assert table.evaluate(cells) == sorted(before, reverse=True)
+        head.locator("button").click()
+        assert table.evaluate(cells) == sorted(before)
+        head.locator("button").click()
+        assert table.evaluate(cells) == before
 
-    view.locator("input[data-filter]").first.fill("clip011")
-    failed = view.locator("table#r0f tbody tr")
-    assert [failed.nth(i).is_visible() for i in range(3)] == [False, False, True]
-    assert view.locator("[data-count=r0f]").inner_text() == "1 rows"
-    assert not problems
-    view.close()
+        view.locator("input[data-filter]").first.fill("clip011")
+        failed = view.locator("table#r0f tbody tr")
+        assert [failed.nth(i).is_visible() for i in range(3)] == [False, False, True]
+        assert view.locator("[data-count=r0f]").inner_text() == "1 rows"
 
 
 @pytest.mark.browser
 def test_prints_whole(browser, written):
-    view = browser.new_page(viewport={"width": 700, "height": 1000})  # A4 less its margins
-    view.goto(written.as_uri())
-    view.emulate_media(media="print")
-    view.evaluate("dispatchEvent(new Event('beforeprint'))")
-    assert view.evaluate("[...document.querySelectorAll('details')].every(d => d.open)")
-    assert not view.locator("input[data-filter]").first.is_visible()
-    assert view.evaluate("document.documentElement.scrollWidth") <= 700
-    view.close()
+    width = printed(browser, written, 700, 1000)  # A4 less its margins
+    assert width <= 700

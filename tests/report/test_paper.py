@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.report.conftest import Outline
+from tests.report.conftest import Outline, opened, printed
 from vireo import config as cfg
 from vireo.report import page, paper
 from vireo.run import papers, published, verdict
@@ -127,43 +127,25 @@ def test_a_damaged_result_is_not_run(made, tmp_path) -> None:
 @pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (360, "dark")])
 def test_in_a_browser(browser, made, width, scheme) -> None:
     _, out = made
-    view = browser.new_page(viewport={"width": width, "height": 800}, color_scheme=scheme)
-    problems, requests = [], []
-    view.on("console", lambda message: problems.append(message.text))
-    view.on("pageerror", lambda error: problems.append(str(error)))
-    view.on("request", lambda request: requests.append(request.url))
-    view.goto(out.as_uri())
-    assert not problems
-    assert [url for url in requests if not url.startswith("data:")] == [out.as_uri()]
-    assert view.evaluate("document.documentElement.scrollWidth") <= width
-    rows = view.locator("#cells tbody tr")
-    view.locator("input[data-filter=cells]").fill("no weights")
-    shown = view.evaluate(
-        "[...document.querySelectorAll('#cells tbody tr')].filter(r => !r.hidden).length"
-    )
-    assert 0 < shown < rows.count()
-    assert view.locator("[data-count=cells]").inner_text() == f"{shown} rows"
-    view.locator("input[data-filter=cells]").fill("")
-    head = view.locator("#cells thead th").nth(4)
-    head.locator("button").click()
-    first = view.evaluate("document.querySelector('#cells tbody tr').cells[4].textContent")
-    assert first.startswith("75.65")
-    colours = view.evaluate("getComputedStyle(document.body).backgroundColor")
-    assert colours == {"light": "rgb(255, 255, 255)", "dark": "rgb(21, 24, 28)"}[scheme]
-    assert not problems
-    view.close()
+    with opened(browser, out, width, scheme) as view:
+        rows = view.locator("#cells tbody tr")
+        view.locator("input[data-filter=cells]").fill("no weights")
+        shown = view.evaluate(
+            "[...document.querySelectorAll('#cells tbody tr')].filter(r => !r.hidden).length"
+        )
+        assert 0 < shown < rows.count()
+        assert view.locator("[data-count=cells]").inner_text() == f"{shown} rows"
+        view.locator("input[data-filter=cells]").fill("")
+        head = view.locator("#cells thead th").nth(4)
+        head.locator("button").click()
+        first = view.evaluate("document.querySelector('#cells tbody tr').cells[4].textContent")
+        assert first.startswith("75.65")
 
 
 @pytest.mark.browser
 def test_prints_whole(browser, made) -> None:
     _, out = made
-    view = browser.new_page(viewport={"width": 1000, "height": 700})
-    view.goto(out.as_uri())
-    view.emulate_media(media="print")
-    view.evaluate("dispatchEvent(new Event('beforeprint'))")
-    assert view.evaluate("[...document.querySelectorAll('details')].every(d => d.open)")
-    assert not view.locator("input[data-filter]").first.is_visible()
-    view.close()
+    printed(browser, out, 1000, 700)
 
 
 def test_numbers_are_signed_and_rounded() -> None:
