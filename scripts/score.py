@@ -101,8 +101,7 @@ def merge(every: pd.DataFrame, items: pd.DataFrame, files: list[str]) -> pd.Data
 
 def write_beside(run: result.Run, folder: Path, module: ModuleType, block: dict) -> list[str]:
     """Write predictions.parquet, the official files and printout; returns their names."""
-    rows = run.predictions.astype(object).where(run.predictions.notna(), None)
-    predictions.write(folder / "predictions.parquet", rows.to_dict("records"))
+    predictions.write_frame(folder / "predictions.parquet", run.predictions)
     files = [folder / "predictions.parquet"]
     files += module.export(run.items, run.predictions, folder, block)
     if run.scores.printout:

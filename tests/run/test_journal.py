@@ -60,6 +60,19 @@ def test_scores_and_text_return_exactly(tmp_path_factory, scores, id, error):
     assert found["scores"].tobytes() == np.asarray(scores, np.float32).tobytes()
 
 
+ids = st.text() | st.sampled_from(['x"', '"id":"b"', "\\", '","id":"a', "a", "b", "é", "\n"])
+
+
+@given(st.lists(ids, unique=True, max_size=8), st.data())
+def test_asking_for_some_items_finds_all_of_these_and_no_others(tmp_path_factory, names, data):
+    rows = [row(n, error=data.draw(ids), group=data.draw(ids), flags=[n]) for n in names]
+    journal = write(tmp_path_factory.mktemp("j"), rows)
+    asked = set(data.draw(st.lists(ids)))
+    every, some = journal.read(), journal.read(asked.__contains__)
+    assert sorted(some) == sorted(key for key in every if key[0] in asked)
+    assert journal.statuses(asked) == {id: {"ok"} for id, _ in some}
+
+
 @settings(max_examples=150)
 @given(st.data())
 def test_damage_costs_only_the_lines_it_touches(tmp_path_factory, data):

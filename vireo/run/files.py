@@ -59,7 +59,9 @@ def write_text(path: str | Path, text: str) -> None:
 
 def write_json(path: str | Path, value: Any, indent: int | None = 2) -> None:
     """Write JSON atomically; NaN and infinities are refused (other readers cannot parse them)."""
-    write_text(path, json.dumps(value, indent=indent, ensure_ascii=False, allow_nan=False) + "\n")
+    with atomic(path) as tmp, open(tmp, "w", encoding="utf-8") as handle:
+        json.dump(value, handle, indent=indent, ensure_ascii=False, allow_nan=False)
+        handle.write("\n")
 
 
 def read_json(path: str | Path, what: str = "JSON file") -> Any:

@@ -33,6 +33,8 @@ RANK = {"ok": 3, "undecodable": 2, "error": 1, "missing": 0}
 DAMAGE_FLAGS = frozenset({"damaged", "substituted"})
 
 _HEAD = b'{"crc":"%08x","row":'
+# The first such text of a line is its key: within strings quotes are escaped.
+_ID = re.compile(rb'"id":"([^"\\]*)"')
 _LINE = re.compile(rb'\{"crc":"([0-9a-f]{8})","row":(\{.*\})\}', re.DOTALL)
 
 
@@ -184,7 +186,7 @@ def _union(statuses: frozenset[str], more: str) -> frozenset[str]:
 def _rows(
     path: str | Path, wanted: Callable[[str], bool] | None = None
 ) -> Iterator[tuple[bytes, Row]]:
-    for body, row in _lines(path):
+    for body, row in _lines(path, wanted):
         if (
             isinstance(row.get("id"), str)
             and isinstance(row.get("view"), int)
@@ -195,11 +197,17 @@ def _rows(
             yield body, row
 
 
-def _lines(path: str | Path) -> Iterator[tuple[bytes, dict[str, Any]]]:
+def _lines(
+    path: str | Path, wanted: Callable[[str], bool] | None = None
+) -> Iterator[tuple[bytes, dict[str, Any]]]:
+    """Whole lines; most of those with another id than the `wanted` ones are not parsed."""
     with open(path, "rb") as handle:
         for line in handle:
             match = _LINE.fullmatch(line.rstrip(b"\n"))
             if match is None or zlib.crc32(match[2]) != int(match[1], 16):
+                continue
+            name = _ID.search(match[2]) if wanted else None
+            if wanted and name and not wanted(name[1].decode("utf-8", "replace")):
                 continue
             try:
                 value = json.loads(match[2])

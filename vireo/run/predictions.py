@@ -39,11 +39,19 @@ def write(
 ) -> None:
     """Write rows (keys of SCHEMA, others are dropped) atomically; checks them first."""
     listed = [{name: row.get(name) for name in SCHEMA.names} for row in rows]
-    schema = SCHEMA.with_metadata({_INFO: json.dumps(info or {}, sort_keys=True)})
-    table = pa.Table.from_pylist(listed, schema=schema)
-    _check(table.select(["id", "view", "status"]).to_pandas(), {str(path): len(listed)})
+    _write(path, pa.Table.from_pylist(listed, schema=SCHEMA), info)
+
+
+def write_frame(path: str | Path, frame: pd.DataFrame) -> None:
+    """Write rows as `read` gives them (NaN = nothing) atomically; checks them first."""
+    _write(path, pa.Table.from_pandas(frame[SCHEMA.names], SCHEMA, preserve_index=False), None)
+
+
+def _write(path: str | Path, table: pa.Table, info: dict[str, Any] | None) -> None:
+    _check(table.select(["id", "view", "status"]).to_pandas(), {str(path): len(table)})
+    text = json.dumps(info or {}, sort_keys=True)
     with atomic(path) as tmp:
-        pq.write_table(table, tmp, compression="zstd")
+        pq.write_table(table.replace_schema_metadata({_INFO: text}), tmp, compression="zstd")
 
 
 def read(paths: str | Path | Sequence[str | Path]) -> pd.DataFrame:

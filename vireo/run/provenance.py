@@ -133,8 +133,11 @@ def table_hash(table: pd.DataFrame, columns: tuple[str, ...]) -> str:
     Paths and modification times differ between machines, so they are not among the columns.
     """
     chosen = table[[c for c in columns if c in table]].itertuples(index=False)
-    rows = [[str(v) if pd.api.types.is_scalar(v) else list(v) for v in row] for row in chosen]
-    return digest(sorted(rows, key=str), 64)
+    each = sorted(
+        digest([str(v) if pd.api.types.is_scalar(v) else list(v) for v in row], 32)
+        for row in chosen
+    )
+    return digest(each, 64)
 
 
 def _same(shards: list[dict[str, Any]], name: str) -> Any:
