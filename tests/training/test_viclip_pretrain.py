@@ -179,6 +179,27 @@ def test_validation_keeps_the_best_and_counts_failures(here, pairs):
     assert ("13.mp4", "val") in [(f["video"], f.get("split")) for f in told["failed"]["videos"]]
 
 
+def test_a_validation_video_that_kills_its_reader_costs_one_video(here, pairs, monkeypatch):
+    real = clips.take
+
+    def take(request, limits):
+        if request.video == "03.mp4" and request.rule["rule"] == "middle":
+            os.kill(os.getpid(), signal.SIGKILL)
+        return real(request, limits)
+
+    monkeypatch.setattr(clips, "take", take)
+    listed = json.loads((pairs / "train.json").read_text())
+    (pairs / "val.json").write_text(json.dumps(listed[:6]))
+    receipt.write("data/receipts/val.json", "val", pairs, {}, "test")
+    sources = {"train": "pairs", "val": "val"}
+    block = recipe(sources=sources, steps=2, validate_epochs=0.1, workers=1)
+    loop.train("a", block, {"device": "cpu", "max_failed": 0.5, "decode": {"timeout_s": 3}})
+    told = json.loads((here / "results/training/a/recipe.json").read_text())["failed"]["videos"]
+    assert {"video": "03.mp4", "error": "its reader was killed", "split": "val"} in told
+    rows = (here / "results/training/a/metrics.csv").read_text().splitlines()
+    assert "val_r1" in rows[0] and len(rows) == 3
+
+
 def test_two_corpora_share_ids_unless_joint(here, pairs):
     receipt.write("data/receipts/more.json", "more", pairs, {}, "test")
     sources = {"train": "pairs", "train_more": "more"}

@@ -66,3 +66,19 @@ class Order(Sampler[list[tuple[int, int]]]):
 
     def __len__(self) -> int:
         return max(0, self.plan.steps * self.cut.accumulate - self.start)
+
+
+class Once(Sampler[list[tuple[int, int]]]):
+    """All samples one time, in their order, for validation; `start` batches are done already."""
+
+    def __init__(self, samples: int, size: int) -> None:
+        self.samples, self.start = samples, 0
+        self.cut = Split(size, size, 1, 1, 0)
+
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        size = self.cut.micro
+        for first in range(self.start * size, self.samples, size):
+            yield [(0, index) for index in range(first, min(first + size, self.samples))]
+
+    def __len__(self) -> int:
+        return max(0, -(-self.samples // self.cut.micro) - self.start)

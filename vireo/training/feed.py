@@ -10,6 +10,7 @@ import os
 import re
 import shutil
 import signal
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -23,8 +24,8 @@ from torch.utils.data import DataLoader, Dataset
 
 from vireo.errors import VireoError
 from vireo.run.console import log
-from vireo.training import Batch, Samples, Task
-from vireo.training.data import Order
+from vireo.training import Batch, Samples, Task, blocks
+from vireo.training.data import Once, Order
 
 _note: int | None = None  # in a loader worker: descriptor of the file that says what it works on
 
@@ -64,7 +65,7 @@ class Feed:
         self,
         task: Task,
         samples: Samples,
-        order: Order,
+        order: Order | Once,
         state: Path,
         workers: int = 0,
         pin: bool = False,
@@ -148,3 +149,18 @@ class Feed:
                 log.warning("%s: %s; going on without it", file, error)
                 self.samples.avoid(file, error)
                 out.write(json.dumps({"file": file, "error": error}) + "\n")
+
+
+def once(
+    task: Task, samples: Samples, recipe: dict[str, Any], config: dict[str, Any], size: int
+) -> Iterator[Batch]:
+    """All samples in batches of `size`, read as in training: by the recipe's `workers`, if any."""
+    with tempfile.TemporaryDirectory() as folder:
+        yield from Feed(
+            task,
+            samples,
+            Once(len(samples), size),
+            Path(folder),
+            workers=int(recipe.get("workers", 0)),
+            timeout_s=float(blocks.decoding(config)["timeout_s"]),
+        )

@@ -20,6 +20,7 @@ from vireo.training import Batch, Metrics, Step, blocks, labelled, seeds, strong
 from vireo.training import Task as Protocol
 from vireo.training.augment import augment, normalised
 from vireo.training.clips import Clips, OfClips
+from vireo.training.feed import once
 
 DATA = {
     **labelled.LISTS,
@@ -198,9 +199,7 @@ class Task(Protocol):
         device = next(model.parameters()).device
         size = int(self.recipe.get("micro_batch") or self.recipe["batch_size"])
         said, wanted, failed = [], [], []
-        for first in range(0, len(self._val), size):
-            places = range(first, min(first + size, len(self._val)))
-            batch = self.collate([self._val.sample(0, index) for index in places])
+        for batch in once(self, self._val, self.recipe, self.config, size):
             said.append(model(normalised(batch["clip"].to(device), self.data)).float().cpu())
             wanted.append(batch["label"])
             failed += batch["failures"]

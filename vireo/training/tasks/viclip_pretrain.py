@@ -23,6 +23,7 @@ from vireo.training import Batch, Metrics, Step, blocks, contrastive, lists, opt
 from vireo.training import Task as Protocol
 from vireo.training.augment import augment, normalised
 from vireo.training.clips import Clips, OfClips
+from vireo.training.feed import once
 
 NO_DECAY = (
     "temp",
@@ -194,9 +195,7 @@ class Task(Protocol):
             self.val = self.dataset("val")
         device, size = model.temp.device, int(self.recipe["batch_size"])
         videos, texts, failed = [], [], []
-        for first in range(0, len(self.val), size):
-            indices = range(first, min(first + size, len(self.val)))
-            batch = self.collate([self.val.sample(0, i) for i in indices])
+        for batch in once(self, self.val, self.recipe, self.config, size):
             failed += batch["failures"]
             clips = normalised(batch["clip"].to(device), self.data)
             videos.append(F.normalize(model.encode_vision(clips), dim=-1))
