@@ -43,6 +43,17 @@ class Cluster(Place):
         del env["VIREO_TRUST_DEVICES"]
         return env
 
+    def as_straight(self, folder: Path) -> None:
+        """What the cluster left is what one shard on this machine gives, and nothing beside it."""
+        straight = Place(folder, copy.deepcopy(self.config) | {"shards": 1})
+        straight.make(SHORT)
+        same(self.predictions(), straight.predictions())
+        assert self.result()["metrics"] == straight.result()["metrics"]
+        assert not self.leftovers()
+        counts = self.journalled()
+        # Nothing is lost; at most what both copies had in hand is there twice.
+        assert len(counts) == 24 and set(counts.values()) <= {1, 2}
+
 
 def jobs() -> dict[str, list[dict[str, str]]]:
     """Rule -> its jobs, with what SLURM says of them (finished ones too)."""
@@ -76,18 +87,6 @@ def launch(place: Place, *arguments: str) -> subprocess.Popen:
 
 def journals(place: Place) -> list[Path]:
     return list(place.folder.glob("cache/predictions/*/*.jsonl"))
-
-
-def as_straight(place: Place, config: dict[str, Any], folder: Path) -> None:
-    """What the cluster left is what one shard on this machine gives, and nothing beside it."""
-    straight = Place(folder, copy.deepcopy(config) | {"shards": 1})
-    straight.make(SHORT)
-    same(place.predictions(), straight.predictions())
-    assert place.result()["metrics"] == straight.result()["metrics"]
-    assert not place.leftovers()
-    counts = place.journalled()
-    # Nothing is lost; at most what both copies had in hand is there twice.
-    assert len(counts) == 24 and set(counts.values()) <= {1, 2}
 
 
 def settings(data: Path) -> dict[str, Any]:

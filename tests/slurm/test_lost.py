@@ -9,16 +9,7 @@ import torch
 from safetensors.torch import load_file
 
 from tests.e2e.world import Place
-from tests.slurm.queue import (
-    Cluster,
-    as_straight,
-    jobs,
-    journals,
-    launch,
-    settings,
-    slow_checkout,
-    wait,
-)
+from tests.slurm.queue import Cluster, jobs, journals, launch, settings, slow_checkout, wait
 from tests.training.test_viclip_pretrain import ARCH, make_pairs
 
 pytestmark = [pytest.mark.slurm, pytest.mark.slow, pytest.mark.timeout(600)]
@@ -57,7 +48,7 @@ def test_one_job_cancelled_and_the_node_of_the_other_lost(cluster, data, checkou
 
     after = [job for job in jobs()["infer"] if job["job"] not in before]
     assert {job["state"] for job in after} <= {"COMPLETED", "CANCELLED", "NODE_FAIL"}
-    as_straight(place, config, tmp_path / "here")
+    place.as_straight(tmp_path / "here")
 
 
 def test_training_on_two_machines(cluster, tmp_path):

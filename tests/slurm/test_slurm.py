@@ -8,16 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.world import SHORT
-from tests.slurm.queue import (
-    Cluster,
-    as_straight,
-    jobs,
-    journals,
-    launch,
-    settings,
-    slow_checkout,
-    wait,
-)
+from tests.slurm.queue import Cluster, jobs, journals, launch, settings, slow_checkout, wait
 
 pytestmark = [pytest.mark.slurm, pytest.mark.timeout(600)]
 
@@ -70,7 +61,7 @@ def test_shards_on_a_cluster_survive_the_launcher(cluster, data, checkout, tmp_p
         ("COMPLETED", "1500M"),
     ]
 
-    as_straight(place, config, tmp_path / "here")
+    place.as_straight(tmp_path / "here")
     text = "\n".join(p.read_text() for p in Path(place.folder / "logs/infer").rglob("*.log"))
     assert "waiting for a device" not in text
     for path in journals(place):
