@@ -58,6 +58,29 @@ def test_missing_key_empty_value_and_garbage(tmp_path: Path, folder: Path) -> No
         lmdb.value(tmp_path / "nowhere", "x")
 
 
+@pytest.mark.parametrize("seed", range(12))
+def test_a_cut_or_damaged_database_is_named(tmp_path: Path, seed: int) -> None:
+    draw = np.random.default_rng(seed)
+    names = [f"scene{n:04d}_00" for n in range(60)]
+    with plain.open(str(tmp_path / "whole"), map_size=1 << 24) as env:
+        for name in names:
+            with env.begin(write=True) as txn:
+                txn.put(name.encode(), draw.bytes(int(draw.integers(1, 9000))))
+    content = (tmp_path / "whole/data.mdb").read_bytes()
+    cut = int(draw.integers(0, len(content)))
+    zeros = bytes(len(content) - cut) if seed % 2 else b""
+    (tmp_path / "data.mdb").write_bytes(content[:cut] + zeros)
+    try:
+        found = lmdb.find(names, tmp_path)
+        sizes = [len(lmdb.value(tmp_path, name) or b"") for name in names]
+    except VireoError as error:
+        named = ("is cut short", "is damaged at the key", "cannot be opened as an LMDB")
+        assert str(tmp_path) in str(error) and any(what in str(error) for what in named)
+    else:  # LMDB has no checksums: zeros within a value are for the decoder to find
+        assert zeros and sizes == lmdb.find(names, tmp_path / "whole")["size"].tolist()
+        assert found["size"].tolist() == sizes
+
+
 def test_twice_the_same_scene_and_a_second_write_are_refused(tmp_path: Path, folder: Path) -> None:
     video = GOLDEN / "scene9001_00.mp4"
     with pytest.raises(VireoError, match="'a' occurs twice"):

@@ -8,6 +8,7 @@ import os
 from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import lmdb
 import pandas as pd
@@ -57,15 +58,34 @@ def write(folder: str | Path, videos: Iterable[tuple[str, Path]]) -> dict[str, s
 @lru_cache(maxsize=8)
 def _environment(folder: str, process: int) -> lmdb.Environment:
     try:
-        return lmdb.open(folder, readonly=True, create=False, lock=False, readahead=False)
+        found = lmdb.open(folder, readonly=True, create=False, lock=False, readahead=False)
     except lmdb.Error as error:
         raise VireoError(f"{folder} cannot be opened as an LMDB: {error}") from error
+    # Reading a page that a cut file lacks would end the process with SIGBUS.
+    size = (Path(folder) / "data.mdb").stat().st_size
+    whole = (found.info()["last_pgno"] + 1) * found.stat()["psize"]
+    if size < whole:
+        found.close()
+        raise VireoError(
+            f"{folder}/data.mdb is cut short ({size} bytes of at least {whole}); copy or make it "
+            "again"
+        )
+    return found
+
+
+def _get(txn: lmdb.Transaction, folder: str | Path, key: str) -> Any:
+    try:
+        return txn.get(key.encode())
+    except lmdb.Error as error:
+        raise VireoError(
+            f"{folder}/data.mdb is damaged at the key {key!r} ({error}); copy or make it again"
+        ) from error
 
 
 def value(folder: str | Path, key: str) -> bytes | None:
-    """The video under a key; None when there is none. VireoError when it is no LMDB."""
+    """The video under a key; None when there is none. VireoError when it is no whole LMDB."""
     with _environment(str(Path(folder).absolute()), os.getpid()).begin() as txn:
-        return txn.get(key.encode())
+        return _get(txn, folder, key)
 
 
 def find(ids: Iterable[str], folder: str | Path) -> pd.DataFrame:
@@ -75,7 +95,7 @@ def find(ids: Iterable[str], folder: str | Path) -> pd.DataFrame:
     rows: list[tuple[str, str | None, str, int, int, str]] = []
     with _environment(str(folder), os.getpid()).begin(buffers=True) as txn:
         for name in dict.fromkeys(map(str, ids)):
-            held = txn.get(name.encode())
+            held = _get(txn, folder, name)
             if held is None:
                 rows.append((name, None, "file", 0, 0, "missing"))
             else:
