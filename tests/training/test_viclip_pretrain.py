@@ -152,7 +152,8 @@ def test_a_video_that_kills_or_hangs_its_reader_costs_one_video(here, monkeypatc
         return real(request, limits)
 
     monkeypatch.setattr(clips, "take", take)
-    config = {"device": "cpu", "max_failed": 0.5, "decode": {"timeout_s": 3}}
+    wait = 3 if stop == "SIGSTOP" else 600  # a death is noticed long before
+    config = {"device": "cpu", "max_failed": 0.5, "decode": {"timeout_s": wait}}
     first = load_file(loop.train("a", recipe(workers=1, steps=8), config))
     told = json.loads((here / "results/training/a/recipe.json").read_text())
     failed = {f["video"]: f["error"] for f in told["failed"]["videos"]}

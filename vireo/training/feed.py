@@ -27,6 +27,7 @@ from vireo.run.console import log
 from vireo.training import Batch, Samples, Task, blocks
 from vireo.training.data import Once, Order
 
+POLL_S = 2.0  # how soon a dead worker is noticed
 _note: int | None = None  # in a loader worker: descriptor of the file that says what it works on
 
 
@@ -87,7 +88,7 @@ class Feed:
             extra = {
                 "prefetch_factor": 4,
                 "worker_init_fn": partial(_start_worker, self.notes),
-                "timeout": self.timeout_s,
+                "timeout": min(POLL_S, self.timeout_s),
             }
         batches: Iterator[Batch] = iter(
             DataLoader(
@@ -108,19 +109,26 @@ class Feed:
 
     def __iter__(self) -> Iterator[Batch]:
         while True:
-            batches = self._loader()
-            try:
-                for batch in batches:
-                    self.order.start += 1
-                    yield batch
-                break
-            except RuntimeError as error:
-                blamed = self._blame(str(error))
-                if not blamed:
-                    raise
-                self._remember(blamed)
+            batches, asked = self._loader(), time.monotonic()
+            while True:
+                try:
+                    batch = next(batches, None)
+                except RuntimeError as error:
+                    early = time.monotonic() - asked < self.timeout_s
+                    if "timed out" in str(error) and early:
+                        continue  # everybody is alive, and there is time left
+                    blamed = self._blame(str(error))
+                    if not blamed:
+                        raise
+                    self._remember(blamed)
+                    break
+                if batch is None:
+                    shutil.rmtree(self.notes, ignore_errors=True)
+                    return
+                self.order.start += 1
+                yield batch
+                asked = time.monotonic()
             del batches
-        shutil.rmtree(self.notes, ignore_errors=True)
 
     def _blame(self, error: str) -> dict[str, str]:
         """File -> reason, for the workers that died or are late ({}: not a worker's death)."""
