@@ -239,4 +239,4 @@ def test_clear_errors(world):
         *("--items", "out/i.parquet", "--videos", "out/v.parquet"),
         cwd=world,
     )
-    assert done.returncode == 1 and "receipt not found: gone.json" in done.stderr
+    assert done.returncode == 1 and "gone is not here yet (gone.json)" in done.stderr

@@ -3,7 +3,6 @@
 import json
 import shutil
 import subprocess
-import sys
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -14,14 +13,12 @@ import torch
 import yaml
 from safetensors.torch import load_file, save_file
 
+from tests.models import duet
 from vireo import config as cfg
 from vireo.errors import VireoError
 from vireo.models import mmduet
 from vireo.nn import lora
 from vireo.training.tasks import mmduet as task_file
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "models"))
-import duet
 
 GOLDEN = duet.GOLDEN
 TOLD = json.loads((GOLDEN / "training_forward.json").read_text())
@@ -105,14 +102,6 @@ def test_a_trained_adapter_loads_again(tmp_path: Path) -> None:
         assert torch.equal(value, ours.module.state_dict()[name]), name
 
 
-TINY = {
-    "hidden_size": 32, "intermediate_size": 48, "layers": 2, "heads": 4, "kv_heads": 2,
-    "vocab_size": 260, "tokenizer": "bytes", "pool_stride": 4,
-    "vision": {"hidden_size": 16, "intermediate_size": 16, "layers": 1, "heads": 2,
-               "image_size": 32, "patch_size": 4},
-}  # fmt: skip
-
-
 @pytest.fixture
 def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Two short videos and one annotation file of each kind."""
@@ -148,7 +137,7 @@ def recipe_of(**changes: Any) -> dict[str, Any]:
     kinds = {"captions": "captions.json", "questions": "qa.json", "grounding": "find.json"}
     corpora = [{"kind": kind, "file": file, **shared} for kind, file in kinds.items()]
     return {
-        "task": "mmduet", "family": "mmduet", "arch": TINY, "version": 1, "seed": 0,
+        "task": "mmduet", "family": "mmduet", "arch": duet.tiny(), "version": 1, "seed": 0,
         "sources": {"train": "world"}, "data": {"corpora": corpora}, "model": {"lora": None},
         "optim": {"lr": 1e-3}, "steps": 2, "batch_size": 3, **changes,
     }  # fmt: skip
@@ -176,7 +165,7 @@ def test_samples_of_three_kinds_train_a_model(world: Path) -> None:
         values.append(value.item())
     assert values[-1] < values[0] - 0.3
     save_file({k: v.detach().clone() for k, v in task.weights(model).items()}, "w.safetensors")
-    loaded = mmduet.load({"arch": TINY}, "w.safetensors")
+    loaded = mmduet.load({"arch": duet.tiny()}, "w.safetensors")
     assert torch.equal(loaded.module.lm_head.weight, model.lm_head.weight)
 
 

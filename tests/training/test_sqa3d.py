@@ -6,7 +6,6 @@ import logging
 import os
 import shutil
 import signal
-import sys
 from collections import Counter
 from functools import partial
 from pathlib import Path
@@ -18,6 +17,17 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from tests.models.clipbert_golden import (
+    ARCH,
+    BLOCK,
+    CLIPS,
+    CONFIG,
+    FRAMES,
+    GOLDEN,
+    SIZE,
+    inputs,
+    outputs,
+)  # fmt: skip
 from vireo.errors import VireoError
 from vireo.fetch import receipt
 from vireo.media import pool
@@ -26,9 +36,6 @@ from vireo.media.sample import opened
 from vireo.models import clipbert
 from vireo.training import Step, feed, loop, optim, scenes, schedule
 from vireo.training.tasks.sqa3d import Task
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "models"))
-from clipbert_golden import ARCH, BLOCK, CLIPS, CONFIG, FRAMES, GOLDEN, SIZE, inputs, outputs
 
 OPTIONS = CONFIG["train"]
 HERE = Step(0, 0, 0)

@@ -116,6 +116,12 @@ def forget(artifact: str) -> None:
 
 def read(path: str | Path) -> dict[str, Any]:
     """A receipt; VireoError when it is absent, or when what it points to has gone."""
+    if not Path(path).exists():
+        name = Path(path).stem
+        raise VireoError(
+            f"{name} is not here yet ({path}): run `snakemake {path}`, or "
+            f"`python scripts/fetch.py {name}`"
+        )
     receipt = files.read_json(path, "receipt")
     root = Path(receipt["root"])
     if not root.exists():

@@ -36,9 +36,8 @@ def decoding(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def receipt_of(artifact: str) -> Path:
-    """Where rule fetch or toy says what it got; VireoError when it has not."""
-    path = Path("data/receipts") / f"{artifact}.json"
-    return _there(path, artifact, f"python scripts/fetch.py {artifact}")
+    """Where rule fetch or toy says what it got."""
+    return Path("data/receipts") / f"{artifact}.json"
 
 
 def root_of(artifact: str) -> Path:
@@ -59,7 +58,12 @@ def init_file(recipe: dict[str, Any]) -> Path | None:
     init = recipe.get("init") or {}
     if name := init.get("recipe"):
         path = Path("results/training") / name / "weights.safetensors"
-        return _there(path, f"recipe {name}", f"python scripts/train.py {name}")
+        if not path.is_file():
+            raise VireoError(
+                f"recipe {name} is not here yet ({path}): run `snakemake {path}`, or "
+                f"`python scripts/train.py {name}`"
+            )
+        return path
     if name := init.get("artifact"):
         return receipt.only_file(receipt_of(name), init.get("file"))
     return None
@@ -69,9 +73,3 @@ def init_hash(recipe: dict[str, Any]) -> dict[str, str]:
     """`{"init": sha256}` of the weights a run starts from, for its fingerprint; {} without."""
     weights = init_file(recipe)
     return {"init": receipt.hash_of(weights)} if weights else {}
-
-
-def _there(path: Path, what: str, other: str) -> Path:
-    if not path.is_file():
-        raise VireoError(f"{what} is not here yet ({path}): run `snakemake {path}`, or `{other}`")
-    return path
