@@ -9,9 +9,13 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 import pytest
+from hypothesis import settings
 
 # In .ci/run a missing part is a failure, not a skip (GPU excepted).
 STRICT = os.environ.get("VIREO_CI") == "1"
+# There the same examples each time: new ones are found by who runs the tests, not by who lands.
+settings.register_profile("vireo", derandomize=STRICT, deadline=None)
+settings.load_profile("vireo")
 BROWSER_FLAGS = (
     "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
     "--disable-component-update --disable-sync"

@@ -131,8 +131,8 @@ def test_options_that_are_code_are_an_error_and_never_run(tmp_path, value, monke
     st.dictionaries(
         st.sampled_from(["videoID", "question_id", "question", "answer", "options", "duration"]),
         st.one_of(
-            st.none(), st.integers(), st.floats(), st.binary(max_size=20), st.text(max_size=30),
-            st.lists(st.text(max_size=8), max_size=5),
+            st.none(), st.integers(-(2**63), 2**63 - 1), st.floats(), st.binary(max_size=20),
+            st.text(max_size=30), st.lists(st.text(max_size=8), max_size=5),
         ),
         min_size=1,
     )
