@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -84,6 +85,18 @@ def test_every_shipped_model_and_benchmark_has_a_plan(tmp_path) -> None:
             pairs["model", model] = f"results/{model}/{fit[0]}.json"
     assert len(pairs) >= len(config["models"])
     plan(*dict.fromkeys(pairs.values()), cwd=tmp_path)
+
+
+def test_all_papers_are_planned_within_twenty_cpu_seconds(tmp_path) -> None:
+    """Every model × benchmark of published.tsv that can be had, with the shards of a cluster."""
+    before = os.times()
+    options = ["--workflow-profile", str(HOME / "profiles/slurm"), "--config", "train=True"]
+    text = plan("papers", *options, cwd=tmp_path)
+    after = os.times()
+    used = after.children_user + after.children_system
+    assert used - before.children_user - before.children_system < 20
+    total = int(re.search(r"^total +(\d+)$", text, re.MULTILINE)[1])
+    assert total > 1000 and re.search(r"^paper +4$", text, re.MULTILINE)
 
 
 def test_a_checkout_with_a_space_run_from_elsewhere(tmp_path) -> None:
