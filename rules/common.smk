@@ -14,6 +14,7 @@ from vireo.run.plan import Plan  # noqa: E402
 # Snakemake itself merged (with --config) comes on top.
 os.environ.pop("VIREO_CONFIG", None)
 if not workflow.remote_exec:
+    torn.sweep()
     torn.put_aside()
 try:
     config = cfg.load(workflow.config_settings.configfiles or [], dict(config))

@@ -1,14 +1,18 @@
 """Torn files are put aside, whole ones and foreign ones are left alone."""
 
 import json
+import signal
+import subprocess
+import sys
 
 import numpy as np
 import pandas as pd
 import pytest
 from safetensors.numpy import save_file
 
+from vireo.config import HOME
 from vireo.run import torn
-from vireo.run.files import write_json
+from vireo.run.files import atomic, write_json
 
 
 def made(root):
@@ -69,3 +73,24 @@ def test_a_json_file_cut_behind_an_inner_bracket(tmp_path):
         assert not whole, text[:at]
     path.write_text(text.rstrip())
     assert torn._json(path) and json.loads(path.read_text())
+
+
+def test_only_what_dead_processes_of_this_machine_were_writing_is_swept(tmp_path):
+    made(tmp_path)
+    target = tmp_path / "cache/frames/k/a.json"
+    script = (
+        "import os, signal, sys; from vireo.run.files import atomic\n"
+        "with atomic(sys.argv[1]) as tmp:\n"
+        "    tmp.write_text('half'); os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    done = subprocess.run([sys.executable, "-c", script, str(target)], cwd=HOME)
+    assert done.returncode == -signal.SIGKILL
+    (left,) = target.parent.iterdir()
+    elsewhere = left.with_name(".a.json.00000000-1.abcdefgh.tmp")
+    foreign = target.with_name(".mine.tmp")
+    for path in (elsewhere, foreign):
+        path.write_text("not ours")
+    with atomic(target) as tmp:
+        tmp.write_text("{}")
+        assert torn.sweep(tmp_path) == [left]
+    assert set(target.parent.iterdir()) == {target, elsewhere, foreign}

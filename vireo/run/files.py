@@ -4,13 +4,19 @@ import errno
 import hashlib
 import json
 import os
+import re
+import socket
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from vireo.errors import VireoError
+
+TMP = ".tmp"
+_OWNER = re.compile(r"\.([0-9a-f]{8})-(\d+)\.[a-z0-9_]{8}\.[a-z0-9]+$")
 
 
 @contextmanager
@@ -18,15 +24,15 @@ def atomic(path: str | Path, suffix: str = "") -> Iterator[Path]:
     """Yield a temporary path beside `path`; rename it over `path` if the block succeeds.
 
     Two copies of one job may run at once (a killed launcher leaves orphans), so the temporary name
-    is unique per process. Raises VireoError naming the file when the disk is full or not writable.
+    is unique, and names the process: `abandoned` finds what a killed one left. Raises VireoError
+    naming the file when the disk is full or not writable.
     """
     path = Path(path)
     tmp: Path | None = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        fd, name = tempfile.mkstemp(
-            prefix=f".{path.name}.", suffix=suffix or ".tmp", dir=path.parent
-        )
+        prefix = f".{path.name[:48]}.{_here()}-{os.getpid()}."
+        fd, name = tempfile.mkstemp(prefix=prefix, suffix=suffix or TMP, dir=path.parent)
         os.close(fd)
         tmp = Path(name)
         yield tmp
@@ -43,6 +49,38 @@ def atomic(path: str | Path, suffix: str = "") -> Iterator[Path]:
     finally:
         if tmp is not None:
             tmp.unlink(missing_ok=True)
+
+
+@cache
+def _here() -> str:
+    """This machine since it was started, and this container: where a process number means one."""
+    place = [socket.gethostname()]
+    for read in (
+        lambda: Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii"),
+        lambda: os.readlink("/proc/self/ns/pid"),
+    ):
+        with suppress(OSError):
+            place.append(read())
+    return digest(place, 8)
+
+
+def abandoned(folder: str | Path) -> Iterator[Path]:
+    """Temporary files below `folder` of processes of this machine that are no more."""
+    for parent, _, names in os.walk(folder):
+        for name in names:
+            owner = _OWNER.search(name) if name.startswith(".") else None
+            if owner and owner[1] == _here() and not _runs(int(owner[2])):
+                yield Path(parent, name)
+
+
+def _runs(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        pass
+    return True
 
 
 def _umask() -> int:

@@ -1,5 +1,7 @@
 """What a power cut may leave under a final name is put aside, so that the workflow makes it again.
 
+And what `kill -9` leaves under temporary names is deleted.
+
 Our files are synced before they are renamed into place, so a whole file is the rule; disks that lie
 about syncing, full quotas and half-done copies are the exceptions. Snakemake sees only names and
 times: without this a torn file would stop every later run until somebody deletes it.
@@ -11,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from vireo.run.console import log
+from vireo.run.files import abandoned
 
 
 def _json(path: Path) -> bool:
@@ -57,6 +60,16 @@ WHOLE: dict[str, Callable[[Path], bool]] = {
     "results/*/*/predictions.parquet": _parquet,
     "results/training/*/weights.safetensors": _safetensors,
 }
+
+
+def sweep(root: str | Path = ".") -> list[Path]:
+    """Delete what killed processes of this machine were writing; returns the paths."""
+    found = []
+    for folder in ("cache", "results", "data/receipts"):
+        for path in abandoned(Path(root, folder)):
+            path.unlink(missing_ok=True)
+            found.append(path)
+    return found
 
 
 def put_aside(root: str | Path = ".") -> list[Path]:
