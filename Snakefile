@@ -49,13 +49,6 @@ rule demo_all:
     input:
         rules.demo.input,
         "results/toy.html",
-        expand(
-            "results/toy_mmduet/toy_{part}.json",
-            part=["youcook2", "magqa", "charades", "qvhighlights"],
-        ),
-        "results/toy_videomamba_short/toy_actions.json",
-        "results/toy_videomamba_order/toy_order.json",
-        "results/toy_videomamba_mse/toy_regression.json",
 
 
 # `paper_viclip` and its like. Models of our recipes are trained only with `--config train=True`.
