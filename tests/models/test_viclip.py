@@ -336,12 +336,22 @@ def test_training_reaches_every_parameter(video):
 
 
 SCRIPT = """
-import resource, sys, torch
+import sys, threading, time, torch
 from vireo.errors import VireoError
 from vireo.models import DualEncoder, viclip
 from vireo.nn import checkpoint
 from safetensors.torch import save_file
 torch.set_num_threads(2)
+peak = 0
+
+def watch():  # own memory; pages of the mapped file are the kernel's to drop
+    global peak
+    while True:
+        status = open("/proc/self/status").read().split("RssAnon:")[1]
+        peak = max(peak, int(status.split()[0]))
+        time.sleep(0.005)
+
+threading.Thread(target=watch, daemon=True).start()
 cfg = {"arch": viclip.SIZES["L/14"], "mean": [0.5] * 3, "std": [0.5] * 3}
 if sys.argv[1] == "write":
     state = viclip.build(cfg["arch"]).state_dict()
@@ -352,7 +362,7 @@ else:
     features = model.embed_video(torch.randn(1, 8, 3, 224, 224))
     texts = model.embed_text(["A. One.", "B. Two.", "C. Three.", "D. Four."])
     assert features.shape == (1, 768) and texts.shape == (4, 768)
-    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+    print(peak / 1024)
 """
 
 
@@ -368,4 +378,4 @@ def test_full_size_training_file_within_memory(tmp_path):
     megabytes = float(done.stdout.split()[-1])
     print(f"peak resident memory {megabytes:.0f} MB")
     assert path.stat().st_size > 4_140_000_000
-    assert megabytes < 4500
+    assert megabytes < 3000
