@@ -72,6 +72,7 @@ def slicer(video: Path, folder: Path) -> list[int]:
     return [kept[name] for name in sorted(kept)]
 
 
+@pytest.mark.slow
 def test_frames_extracted_beforehand_are_the_same_frames(finished, data, tmp_path) -> None:
     """The seed guide's output/<videoID>/ layout against the released one."""
     source, there = data / "Video-MME", tmp_path / "guide"

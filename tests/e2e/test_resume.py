@@ -115,6 +115,7 @@ def damage(videos: Path) -> None:
     (videos / "part2/film03.mp4").write_bytes(data[: len(data) // 2])
 
 
+@pytest.mark.faults
 def test_broken_videos_are_computed_once_repaired(copy, data, finished) -> None:
     place = copy()
     videos = Path(place.config["paths"]["videomme"]) / "videos"

@@ -51,6 +51,7 @@ def started(finished, tmp_path) -> Place:
     return place
 
 
+@pytest.mark.faults
 def test_two_copies_of_a_shard_at_once(started, finished, checkout) -> None:
     """What a resubmitted cluster job does: no lock, both compute, both write the same file."""
     home, place = holding(checkout), started

@@ -126,7 +126,7 @@ def test_options_that_are_code_are_an_error_and_never_run(tmp_path, value, monke
     assert os.listdir(tmp_path) == [path.name]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(
     st.dictionaries(
         st.sampled_from(["videoID", "question_id", "question", "answer", "options", "duration"]),

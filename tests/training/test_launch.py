@@ -74,7 +74,7 @@ def test_several_cards_are_held_together_or_not_at_all(tmp_path, monkeypatch):
         pass
 
 
-@pytest.mark.parametrize(("first", "then"), [(2, 1), (1, 2)])
+@pytest.mark.parametrize(("first", "then"), [(2, 1), pytest.param(1, 2, marks=pytest.mark.slow)])
 def test_resumed_on_another_number_of_processes(tmp_path, spawn, first, then):  # noqa: F811
     """Killed in mid-run on `first` processes, finished on `then`: no step twice, none missing."""
     recipe = dummy.recipe(save_steps=3, data={"count": 22, "kill_at": 8})
