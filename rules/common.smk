@@ -31,17 +31,14 @@ CUT = plan.cut_corpora()
 
 # Jobs run the launcher's Python unless a conda, module or container environment brings its own;
 # PYTHONPATH makes `import vireo` work from any working directory.
+OWN_ENVIRONMENT = workflow.deployment_settings.deployment_method
 LAUNCHER = shlex.quote(str(Path(sys.executable).parent))
 shell.prefix(
     "set -euo pipefail; "
     f"export VIREO_HOME={shlex.quote(str(workflow.basedir))} "
     f"PYTHONPATH={shlex.quote(str(workflow.basedir))} "
     f"VIREO_CONFIG={shlex.quote(str(RESOLVED))}; "
-    + (
-        ""
-        if workflow.deployment_settings.deployment_method
-        else f"export PATH={LAUNCHER}:$PATH; "
-    )
+    + ("" if OWN_ENVIRONMENT else f"export PATH={LAUNCHER}:$PATH; ")
     # Threads that spin while they wait cost more than half of the speed when cores are shared
     # (toy training with 2 threads beside another process: 0.4 steps/s, waiting quietly 1.05).
     + 'export OMP_WAIT_POLICY="${{OMP_WAIT_POLICY:-PASSIVE}}"; '
