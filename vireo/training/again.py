@@ -42,5 +42,6 @@ class Replacing:
             rng = seeds.numpy_generator(self.seed, "again", epoch, index, attempt)
             now = int(rng.integers(len(self)))
         raise VireoError(
-            f"{TRIES} training videos in a row cannot be read; the last: {failed[-1]['error']}"
+            f"{TRIES} training videos in a row cannot be read; the last is {failed[-1]['video']}: "
+            f"{failed[-1]['error']}"
         )

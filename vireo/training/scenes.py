@@ -116,7 +116,7 @@ class Validation:
             yield self.questions[scene], frames
         for sample in decode(list(self.due.values()), self.limits):
             if sample.frames is None:
-                log.warning("validation: %s", sample.error)
+                log.warning("validation: %s: %s", sample.video, sample.error)
                 self.failures.append({"video": sample.video, "error": sample.error})
                 del self.due[sample.video]
                 continue
