@@ -99,13 +99,9 @@ def items_hash(path: Path) -> str:
     each = bytearray()  # 16 bytes an item, whatever its texts
     for part in tables.item_parts(path, ITEM_COLUMNS):
         for row in part.itertuples(index=False, name=None):
-            each += hashlib.sha256(repr([_listed(v) for v in row]).encode()).digest()[:16]
+            each += hashlib.sha256(repr(list(row)).encode()).digest()[:16]
     ordered = np.sort(np.frombuffer(each, [("high", ">u8"), ("low", ">u8")]))
     return hashlib.sha256(ordered.tobytes()).hexdigest()[:16]
-
-
-def _listed(value: Any) -> Any:
-    return list(value) if hasattr(value, "tolist") else value
 
 
 def find_weights(given: str | Path | None, block: dict[str, Any]) -> Path | None:
