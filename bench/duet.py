@@ -22,10 +22,10 @@ import torch
 from transformers import DynamicCache
 
 from vireo.models import mmduet
+from vireo.models.mmduet import chat as talk
+from vireo.models.mmduet import streaming
+from vireo.models.mmduet.chat import Settings
 from vireo.nn import lora
-from vireo.streaming import conversation as talk
-from vireo.streaming import plain
-from vireo.streaming.conversation import Settings
 
 SWEEP = 1.3
 # name -> hidden, layers, vocabulary, patches a side of the tower (27: 49 tokens a frame), claim
@@ -101,7 +101,7 @@ def compare(name: str, count: int) -> bool:
     turns = [{"time": 0.0, "content": "Where is it?"}]
     silent = Settings(fps=1.0)
     slow, scores = timed(lambda: reference(theirs, frames, "Where is it?"))
-    steps, _ = timed(lambda: plain.watch(ours, frames, turns, silent))
+    steps, _ = timed(lambda: streaming.watch(ours, frames, turns, silent))
     fast, (outcome,) = timed(lambda: ours.watch(frames, turns, [silent]))
     found = [frame["relevance_score"] for frame in outcome.frames]
     gap = max(abs(a - b) for a, b in zip(scores, found, strict=True))

@@ -18,8 +18,8 @@ import av
 import cv2
 import numpy as np
 
+from vireo.media.decode import Request
 from vireo.media.pool import decode
-from vireo.media.sample import Request
 
 ROOT = Path(__file__).resolve().parents[1]
 RATE, SCENE_S, N = 30, 60, 8

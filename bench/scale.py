@@ -58,17 +58,18 @@ def journals(shards: int) -> None:
     import numpy as np
 
     from vireo import config as cfg
-    from vireo.run import identity, tables
-    from vireo.run.journal import Journal
-    from vireo.run.shards import shard_of
+    from vireo.inference import cache_key
+    from vireo.inference.journal import Journal
+    from vireo.tables import items as item_table
+    from vireo.tables.shards import shard_of
 
-    key = identity.describe(cfg.load(["mine.yaml"]), "none", "videomme", ITEMS, None)
-    groups = tables.groups(ITEMS, "short")
+    key = cache_key.describe(cfg.load(["mine.yaml"]), "none", "videomme", ITEMS, None)
+    groups = item_table.groups(ITEMS, "short")
     random = np.random.default_rng(0)
     for i in range(1, shards + 1):
-        mine = tables.read_items(ITEMS, ["short"], shard_of(groups, i, shards))
-        found = tables.read_videos(VIDEOS, set(mine["video"]))
-        source = {v.video: [int(v.size), int(v.mtime_ns)] for v in tables.rows(found)}
+        mine = item_table.read_items(ITEMS, ["short"], shard_of(groups, i, shards))
+        found = item_table.read_videos(VIDEOS, set(mine["video"]))
+        source = {v.video: [int(v.size), int(v.mtime_ns)] for v in item_table.rows(found)}
         scores = random.random((len(mine), 4), dtype=np.float32)
         rows = [
             {
@@ -77,7 +78,7 @@ def journals(shards: int) -> None:
                 "frames": list(range(8)), "seconds": 0.1, "error": None, "flags": [],
                 "source": source[item.video],
             }
-            for item, s in zip(tables.rows(mine), scores, strict=True)
+            for item, s in zip(item_table.rows(mine), scores, strict=True)
         ]  # fmt: skip
         with Journal("cache/predictions", key) as journal:
             for at in range(0, len(rows), BATCH):
@@ -87,7 +88,7 @@ def journals(shards: int) -> None:
 def merge(shards: int, only: int | None = None) -> None:
     """Every shard's predictions from the journals, as rule infer writes them."""
     from vireo import config as cfg
-    from vireo.run import infer
+    from vireo.inference import shard as infer
 
     config = cfg.load(["mine.yaml"])
     for i in range(1, (only or shards) + 1):
@@ -122,19 +123,26 @@ def main(count: int, shards: int) -> None:
     """All stages in a temporary folder; the table is printed."""
     here = [sys.executable, str(Path(__file__).resolve())]
     script = lambda name: [sys.executable, str(HOME / f"scripts/{name}.py")]  # noqa: E731
-    tables = ["--items", str(ITEMS), "--videos", str(VIDEOS), "--config", "mine.yaml"]
+    item_table = ["--items", str(ITEMS), "--videos", str(VIDEOS), "--config", "mine.yaml"]
     with tempfile.TemporaryDirectory() as folder:
         os.chdir(folder)
         print(f"{count} items, {shards} shards")
         timed("generate", [*here, "generate", str(count)])
         sources = ["videomme", "--sources", "data=receipt.json"]
-        timed("prepare", [*script("prepare"), *sources, *tables])
+        timed("prepare", [*script("prepare"), *sources, *item_table])
         timed("journal (all shards)", [*here, "journals", str(shards)])
         timed("merge, one shard", [*here, "merge", str(shards), "1"])
         timed("merge, all in one process", [*here, "merge", str(shards)])
         files = sorted(map(str, Path("cache/shards").glob("*.parquet")))
         out = ["--predictions", *files, "--controls", "none", "--weights", "none"]
-        run = ["none", "videomme_short", *tables, *out, "--out", "results/none/videomme_short.json"]
+        run = [
+            "none",
+            "videomme_short",
+            *item_table,
+            *out,
+            "--out",
+            "results/none/videomme_short.json",
+        ]
         timed("score", [*script("score"), *run])
         size = sum(p.stat().st_size for p in Path("cache/predictions").rglob("*.jsonl"))
         print(f"journals: {size / 1e6:.0f} MB, {size / count:.0f} bytes an item")

@@ -25,8 +25,10 @@ import torch
 from bench.reference import viclip as reference
 from vireo import config as cfg
 from vireo import models
+from vireo.inference import shard
 from vireo.models import viclip
-from vireo.run import infer, predictions, tables
+from vireo.tables import items as item_table
+from vireo.tables import predictions
 
 CLAIMS = {"float32": 2.8, "bfloat16": 5.0}
 WORDS = ("red", "green", "house", "ball", "runs", "falls", "left", "of", "the", "door", "cat")
@@ -61,8 +63,8 @@ def benchmark(folder: Path, videos: int, questions: int) -> pd.DataFrame:
                          "end": np.nan, "question": "", "options": options, "answer": "A",
                          "group": path.stem, "meta": "{}"})  # fmt: skip
     items = pd.DataFrame(rows)
-    tables.write(items, folder / "items.parquet")
-    tables.write(pd.DataFrame(files), folder / "videos.parquet")
+    item_table.write(items, folder / "items.parquet")
+    item_table.write(pd.DataFrame(files), folder / "videos.parquet")
     return items
 
 
@@ -71,10 +73,10 @@ def ours(config: cfg.Config, folder: Path, dtype: str, loaded: Any) -> tuple[pd.
     config = {**config, "dtype": dtype}
     models.family = lambda name: SimpleNamespace(load=lambda *arguments: loaded)
     out = folder / f"{dtype}.parquet"
-    job = infer.Job(config, "viclip", "videomme", "short", "1-of-1", folder / "items.parquet",
+    job = shard.Job(config, "viclip", "videomme", "short", "1-of-1", folder / "items.parquet",
                     folder / "videos.parquet", None, out, threads=1)  # fmt: skip
     began = time.process_time()
-    infer.run(job)
+    shard.run(job)
     return predictions.read(out).set_index("id"), time.process_time() - began
 
 

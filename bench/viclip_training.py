@@ -22,8 +22,8 @@ import numpy as np
 
 from vireo import config as cfg
 from vireo.fetch import receipt
-from vireo.run.files import write_json, write_text
 from vireo.toy import video
+from vireo.utils.files import write_json, write_text
 
 LIMIT_GB = 20.0
 CLIPS = 2

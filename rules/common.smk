@@ -7,15 +7,15 @@ sys.path.insert(0, workflow.basedir)
 
 from vireo import config as cfg  # noqa: E402
 from vireo.errors import VireoError  # noqa: E402
-from vireo.run import torn  # noqa: E402
-from vireo.run.plan import Plan  # noqa: E402
+from vireo.workflow import cleanup  # noqa: E402
+from vireo.workflow.plan import Plan  # noqa: E402
 
 # The --configfile files are read again by our loader, which refuses duplicate keys; what
 # Snakemake itself merged (with --config) comes on top.
 os.environ.pop("VIREO_CONFIG", None)
 if not workflow.remote_exec:
-    torn.sweep()
-    torn.put_aside()
+    cleanup.sweep()
+    cleanup.put_aside()
 try:
     config = cfg.load(workflow.config_settings.configfiles or [], dict(config))
     RESOLVED = cfg.write_resolved(config)

@@ -16,9 +16,9 @@ import torch
 from vireo.errors import VireoError
 from vireo.fetch import receipt
 from vireo.nn import clip_weights
-from vireo.run import console
-from vireo.run.console import log
-from vireo.run.files import atomic
+from vireo.utils import cli
+from vireo.utils.cli import log
+from vireo.utils.files import atomic
 
 
 def main() -> int:
@@ -29,9 +29,9 @@ def main() -> int:
     parser.add_argument("clip", type=Path, help="CLIP file, or the receipt (.json) of an artifact")
     parser.add_argument("--vision", required=True, type=Path, metavar="FILE")
     parser.add_argument("--text", required=True, type=Path, metavar="FILE")
-    console.add_common(parser)
+    cli.add_common(parser)
     args = parser.parse_args()
-    console.setup(args.log)
+    cli.setup(args.log)
     source = receipt.only_file(args.clip) if args.clip.suffix == ".json" else args.clip
     for tower, tensors in clip_weights.towers(source).items():
         if not tensors:
@@ -45,4 +45,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    console.run(main)
+    cli.run(main)

@@ -14,9 +14,9 @@ from vireo import config as configuration
 from vireo.errors import VireoError
 from vireo.fetch import receipt
 from vireo.media import cut
-from vireo.run import console
-from vireo.run.console import log
-from vireo.run.files import write_text
+from vireo.utils import cli
+from vireo.utils.cli import log
+from vireo.utils.files import write_text
 
 LISTS = ("*.jsonl", "*.json", "*.csv")
 
@@ -34,9 +34,9 @@ def main() -> int:
     parser.add_argument("--short", type=int, default=320, help="largest short side in pixels")
     parser.add_argument("--rate", type=float, default=8.0, help="most frames per second")
     parser.add_argument("--workers", type=int, default=1)
-    console.add_common(parser)
+    cli.add_common(parser)
     args = parser.parse_args()
-    console.setup(args.log)
+    cli.setup(args.log)
     config = configuration.load(args.config)
     root = Path(receipt.read(args.list)["root"])
     found = [root] if root.is_file() else [p for kind in LISTS for p in sorted(root.rglob(kind))]
@@ -66,4 +66,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    console.run(main)
+    cli.run(main)

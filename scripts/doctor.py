@@ -11,7 +11,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from vireo import config as configuration
 from vireo.doctor import checks, compare, needs
-from vireo.run import console
+from vireo.utils import cli
 
 
 def main() -> int:
@@ -30,9 +30,9 @@ def main() -> int:
         metavar=("A", "B"),
         help="say whether two copies of a data set (folders or files) are the same",
     )
-    console.add_common(parser)
+    cli.add_common(parser)
     args = parser.parse_args()
-    console.setup(args.log)
+    cli.setup(args.log)
     if not (args.target or args.compare):
         parser.error("name a target, e.g. results/viclip/videomme.json, or use --compare A B")
     code = 0
@@ -49,4 +49,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    console.run(main)
+    cli.run(main)

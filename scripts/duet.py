@@ -18,7 +18,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 from vireo import config as cfg
 from vireo.errors import VireoError
-from vireo.run import console
+from vireo.utils import cli
 
 
 def question(text: str) -> dict[str, Any]:
@@ -62,21 +62,22 @@ def arguments() -> argparse.Namespace:
 def main() -> int:
     """Load the model; watch one video, or serve the page."""
     args = arguments()
-    console.setup(args.log)
+    cli.setup(args.log)
     if args.serve and find_spec("gradio") is None:
         raise VireoError("the live page needs gradio: pip install 'vireo[live]'")
     if not args.serve and args.video is None:
         raise VireoError("give --video FILE, or --serve for the live page")
     from vireo import models
-    from vireo.run import device, identity
-    from vireo.run.plan import Plan
-    from vireo.streaming.conversation import SYSTEM_PROMPT, Settings
+    from vireo.inference import cache_key
+    from vireo.models.mmduet.chat import SYSTEM_PROMPT, Settings
+    from vireo.utils import device
+    from vireo.workflow.plan import Plan
 
     config = cfg.load()
     block = cfg.model(config, args.model)
     if "Watcher" not in block["fulfils"]:
         raise VireoError(f"{args.model} cannot watch: it is a {' and '.join(block['fulfils'])}")
-    weights = identity.find_weights(
+    weights = cache_key.find_weights(
         args.weights or Plan(config, cfg.HOME).weights(args.model), block
     )
     heads = ("informative", "relevance") if args.heads == "both" else (args.heads,)
@@ -99,7 +100,7 @@ def main() -> int:
 
 def watch(args: argparse.Namespace, model: Any, block: Any, settings: Any, config: Any) -> None:
     """Decode a video, read it frame by frame, print."""
-    from vireo.media.sample import Request, take
+    from vireo.media.decode import Request, take
 
     rule = {"rule": "accumulated", "target": args.fps, "most": args.max_frames, "rounding": "floor"}
     size = {"library": "cv2", "fit": "letterbox", "size": block["size"]}
@@ -121,8 +122,8 @@ def watch(args: argparse.Namespace, model: Any, block: Any, settings: Any, confi
 
 def serve(args: argparse.Namespace, model: Any, block: Any, settings: Any, config: Any) -> None:
     """The live page; without --video its example is a made-up video of events."""
-    from vireo.streaming.live import Limits
-    from vireo.streaming.page import Page
+    from vireo.demo.live import Limits
+    from vireo.demo.page import Page
     from vireo.toy import mmduet as world
 
     with tempfile.TemporaryDirectory(prefix="vireo-duet-") as folder:
@@ -136,4 +137,4 @@ def serve(args: argparse.Namespace, model: Any, block: Any, settings: Any, confi
 
 
 if __name__ == "__main__":
-    console.run(main)
+    cli.run(main)

@@ -7,7 +7,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from vireo import benchmarks
-from vireo.run import console
+from vireo.utils import cli
 
 
 def main() -> int:
@@ -21,7 +21,7 @@ def main() -> int:
     if len(sys.argv) < 2 or sys.argv[1].startswith("-"):
         parser.print_help(sys.stdout if {"-h", "--help"} & set(sys.argv) else sys.stderr)
         return 0 if {"-h", "--help"} & set(sys.argv) else 2
-    console.setup()
+    cli.setup()
     name = sys.argv[1]
     module = benchmarks.module(name)
     own = argparse.ArgumentParser(prog=f"evaluate.py {name}", description=module.evaluate.__doc__)
@@ -32,4 +32,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    console.run(main)
+    cli.run(main)

@@ -7,8 +7,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from vireo import config as configuration
-from vireo.run import console
-from vireo.run.fetch import fetch, listing
+from vireo.fetch.artifact import fetch, listing
+from vireo.utils import cli
 
 
 def main() -> int:
@@ -26,9 +26,9 @@ def main() -> int:
         help="forget the hashes recorded in data/lock.json for this artifact first",
     )
     parser.add_argument("--list", action="store_true", help="show what is known and what is here")
-    console.add_common(parser)
+    cli.add_common(parser)
     args = parser.parse_args()
-    console.setup(args.log)
+    cli.setup(args.log)
     config = configuration.load(args.config)
     if args.list:
         print(listing(config))
@@ -42,4 +42,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    console.run(main)
+    cli.run(main)

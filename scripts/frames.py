@@ -14,14 +14,15 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from vireo import config as cfg
 from vireo.errors import unknown
+from vireo.inference.pending import work_of
 from vireo.media import pool, resize, sampling
-from vireo.media.sample import Request
+from vireo.media.decode import Request
 from vireo.media.store import Store, spec, spec_key, stored
-from vireo.run import console, tables
-from vireo.run.console import Progress, log
-from vireo.run.due import work_of
-from vireo.run.files import write_json
-from vireo.run.shards import parse, shard_of
+from vireo.tables import items as item_table
+from vireo.tables.shards import parse, shard_of
+from vireo.utils import cli
+from vireo.utils.cli import Progress, log
+from vireo.utils.files import write_json
 
 SHOWN = 20
 
@@ -42,9 +43,9 @@ def main() -> int:
     parser.add_argument(
         "--workers", type=int, metavar="N", help="decoding processes where the config says null"
     )
-    console.add_common(parser)
+    cli.add_common(parser)
     args = parser.parse_args()
-    console.setup(args.log)
+    cli.setup(args.log)
     config = cfg.load(args.config)
     block = cfg.benchmark(config, args.benchmark)
     if args.split not in block["splits"]:
@@ -63,9 +64,9 @@ def main() -> int:
         log.info("%s × %s: frames are decoded directly, not stored", args.model, args.benchmark)
         write_json(args.out, {**manifest, "store": None, "note": "decoded directly"})
         return 0
-    groups = shard_of(tables.groups(args.items, args.split), *parse(args.shard))
-    mine = tables.read_items(args.items, [args.split], groups)
-    videos = tables.read_videos(args.videos, set(mine["video"]))
+    groups = shard_of(item_table.groups(args.items, args.split), *parse(args.shard))
+    mine = item_table.read_items(args.items, [args.split], groups)
+    videos = item_table.read_videos(args.videos, set(mine["video"]))
     size = resize.before_store(protocol.get("resize"))
     work = work_of(mine, videos)
     requests = [Request(w.span[0], w.path, w.kind, rule, size, *w.span[1:]) for w in work]
@@ -119,4 +120,4 @@ def fill(requests: list[Request], limits: dict, folder: Path, name: str) -> dict
 
 
 if __name__ == "__main__":
-    console.run(main)
+    cli.run(main)

@@ -18,9 +18,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from vireo import config as cfg
 from vireo.errors import VireoError
-from vireo.run import console
-from vireo.run.controls import CONTROLS
-from vireo.run.files import write_json
+from vireo.inference.controls import CONTROLS
+from vireo.utils import cli
+from vireo.utils.files import write_json
 
 
 def main() -> int:
@@ -45,26 +45,26 @@ def look() -> int:
     parser.add_argument("--show", type=Path, metavar="FILE", help="page to write (HTML)")
     parser.add_argument("--weights", metavar="FILE", help="default: where the block points")
     parser.add_argument("--device", help="auto, cpu or cuda (default: the configuration's)")
-    console.add_common(parser)
+    cli.add_common(parser)
     args = parser.parse_args()
-    console.setup(args.log)
+    cli.setup(args.log)
     config = cfg.load(args.config)
     if args.show or args.only:
         if not args.show or not (args.only and args.benchmark) or args.video:
             parser.error("--show FILE needs a benchmark and --only ID")
-        from vireo.report import show
+        from vireo.report import sample
 
-        what = show.Asked(args.model, args.benchmark, args.only, args.weights, args.device)
-        show.write(config, what, args.show)
+        what = sample.Asked(args.model, args.benchmark, args.only, args.weights, args.device)
+        sample.write(config, what, args.show)
         return 0
     if not args.video:
         parser.error("--video FILE (or a folder) says what to look at")
-    from vireo.run import own
+    from vireo.inference import video
 
-    paths = own.videos(args.video)
-    own.check(config, args.model, args.benchmark, {"texts": args.texts, "ask": args.ask})
-    with own.loaded(config, args.model, args.benchmark, args.weights, args.device) as held:
-        return own.say(config, held, paths, args.texts, args.ask)
+    paths = video.videos(args.video)
+    video.check(config, args.model, args.benchmark, {"texts": args.texts, "ask": args.ask})
+    with video.loaded(config, args.model, args.benchmark, args.weights, args.device) as held:
+        return video.say(config, held, paths, args.texts, args.ask)
 
 
 def shard() -> int:
@@ -97,10 +97,10 @@ def shard() -> int:
     parser.add_argument("--device", help="auto, cpu or cuda (default: the configuration's)")
     parser.add_argument("--batch-size", type=int, metavar="N", help="videos per forward pass")
     parser.add_argument("--threads", type=int, metavar="N", help="CPU threads (default: torch's)")
-    console.add_common(parser)
+    cli.add_common(parser)
     args = parser.parse_args()
-    console.setup(args.log)
-    from vireo.run import infer
+    cli.setup(args.log)
+    from vireo.inference import shard as infer
 
     config = cfg.load(args.config)
     wanted = [(split, args.out, None) for split in args.split]
@@ -137,4 +137,4 @@ def shard() -> int:
 
 
 if __name__ == "__main__":
-    console.run(main)
+    cli.run(main)

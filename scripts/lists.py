@@ -16,10 +16,10 @@ from vireo import benchmarks
 from vireo import config as configuration
 from vireo.benchmarks import actions
 from vireo.errors import VireoError
-from vireo.nn.words import plain
-from vireo.run import console
-from vireo.run.console import log
-from vireo.run.files import write_text
+from vireo.nn.text_clean import plain
+from vireo.utils import cli
+from vireo.utils.cli import log
+from vireo.utils.files import write_text
 
 
 def main() -> int:
@@ -37,9 +37,9 @@ def main() -> int:
     parser.add_argument("--labels", type=Path, help="class names, one a line: their numbers count")
     parser.add_argument("--separator", default=",", help="a blank for SSv2")
     parser.add_argument("--durations", action="store_true", help="third column, for windows")
-    console.add_common(parser)
+    cli.add_common(parser)
     args = parser.parse_args()
-    console.setup(args.log)
+    cli.setup(args.log)
     block = configuration.benchmark(configuration.load(args.config), args.benchmark)
     if block["module"] not in ("actions", "regression"):
         raise VireoError(f"{args.benchmark} has no classes or targets that a list could hold")
@@ -101,4 +101,4 @@ def numbers(items: pd.DataFrame, labels: Path | None) -> dict[str, int]:
 
 
 if __name__ == "__main__":
-    console.run(main)
+    cli.run(main)

@@ -8,7 +8,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from vireo import config as configuration
 from vireo.report import paper
-from vireo.run import console
+from vireo.utils import cli
 
 
 def main() -> int:
@@ -19,12 +19,12 @@ def main() -> int:
     parser.add_argument(
         "--out", required=True, metavar="FILE", type=Path, help="page; .tsv and .json beside it"
     )
-    console.add_common(parser)
+    cli.add_common(parser)
     args = parser.parse_args()
-    console.setup(args.log)
+    cli.setup(args.log)
     paper.write(configuration.load(args.config), args.paper, args.results, args.out)
     return 0
 
 
 if __name__ == "__main__":
-    console.run(main)
+    cli.run(main)

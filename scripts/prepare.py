@@ -12,8 +12,9 @@ from vireo import benchmarks
 from vireo import config as configuration
 from vireo.errors import VireoError
 from vireo.fetch import receipt
-from vireo.run import console, tables
-from vireo.run.console import log
+from vireo.tables import items as item_table
+from vireo.utils import cli
+from vireo.utils.cli import log
 
 SHOWN = 5
 
@@ -31,19 +32,19 @@ def main() -> int:
     )
     parser.add_argument("--items", required=True, metavar="FILE", help="items to write (Parquet)")
     parser.add_argument("--videos", required=True, metavar="FILE", help="inventory to write")
-    console.add_common(parser)
+    cli.add_common(parser)
     args = parser.parse_args()
-    console.setup(args.log)
+    cli.setup(args.log)
     block = configuration.benchmark(configuration.load(args.config), args.benchmark)
     module = benchmarks.module(block.get("module") or args.benchmark)
     sources = roots(args.sources, block)
     items = module.items(sources, block)
-    tables.check_items(items, args.benchmark)
+    item_table.check_items(items, args.benchmark)
     videos = module.videos(sources, items, block)
     log.info("%s: %d items on %d videos", args.benchmark, len(items), items["video"].nunique())
     report(items, videos)
-    tables.write(videos, args.videos)
-    tables.write(items, args.items)
+    item_table.write(videos, args.videos)
+    item_table.write(items, args.items)
     return 0
 
 
@@ -75,4 +76,4 @@ def report(items: pd.DataFrame, videos: pd.DataFrame) -> None:
 
 
 if __name__ == "__main__":
-    console.run(main)
+    cli.run(main)

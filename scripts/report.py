@@ -12,9 +12,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from vireo import config as configuration
 from vireo.report import diff, page
-from vireo.report.gather import read_result
-from vireo.run import console
-from vireo.run.console import log
+from vireo.report.load import read_result
+from vireo.utils import cli
+from vireo.utils.cli import log
 
 
 def main() -> int:
@@ -37,9 +37,9 @@ def main() -> int:
         action="store_true",
         help="exit with 1 if a verdict is `not reproduced`",
     )
-    console.add_common(parser)
+    cli.add_common(parser)
     args = parser.parse_args()
-    console.setup(args.log)
+    cli.setup(args.log)
     if not (args.out or args.summary or args.check):
         parser.error("nothing to do: give --out, --summary or --check")
     if args.summary:
@@ -53,9 +53,9 @@ def compare(arguments: list[str]) -> int:
     """Print what differs between two results."""
     parser = argparse.ArgumentParser(prog="report.py diff", description=diff.__doc__)
     parser.add_argument("results", nargs=2, metavar="RESULT.json", type=Path)
-    console.add_common(parser)
+    cli.add_common(parser)
     args = parser.parse_args(arguments)
-    console.setup(args.log)
+    cli.setup(args.log)
     print(diff.text(args.results, configuration.load(args.config)))
     return 0
 
@@ -72,4 +72,4 @@ def check(paths: list[Path]) -> int:
 
 
 if __name__ == "__main__":
-    console.run(main)
+    cli.run(main)

@@ -17,8 +17,8 @@ from vireo.benchmarks import _sqa3d_items as annotations
 from vireo.errors import VireoError
 from vireo.fetch import receipt
 from vireo.media import lmdb, scans
-from vireo.run import console
-from vireo.run.console import log
+from vireo.utils import cli
+from vireo.utils.cli import log
 
 
 def main() -> int:
@@ -34,9 +34,9 @@ def main() -> int:
     parser.add_argument("--workers", type=int, help="processes (default: the processors)")
     parser.add_argument("--all", action="store_true", help="every scan ending in _00")
     parser.add_argument("--clipbert", action="store_true", help="also txt_db and vis_db")
-    console.add_common(parser)
+    cli.add_common(parser)
     args = parser.parse_args()
-    console.setup(args.log)
+    cli.setup(args.log)
     config = configuration.load(args.config)
     block = configuration.benchmark(config, args.benchmark)
     questions = Path(receipt.read(args.questions)["root"])
@@ -79,4 +79,4 @@ def clipbert_folders(questions: Path, out: Path, videos: Path, scenes: list[str]
 
 
 if __name__ == "__main__":
-    console.run(main)
+    cli.run(main)

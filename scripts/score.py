@@ -13,9 +13,12 @@ import pandas as pd
 from vireo import benchmarks
 from vireo import config as configuration
 from vireo.errors import VireoError
-from vireo.run import console, predictions, provenance, published, result, tables
-from vireo.run.console import log
-from vireo.run.files import read_json, write_json, write_text
+from vireo.results import assemble, provenance, published
+from vireo.tables import items as item_table
+from vireo.tables import predictions
+from vireo.utils import cli
+from vireo.utils.cli import log
+from vireo.utils.files import read_json, write_json, write_text
 
 PUBLISHED = configuration.HOME / "config/published.tsv"
 
@@ -24,21 +27,21 @@ def main() -> int:
     """Parse the command line, score, write the result last."""
     started = time.time()
     args = parse()
-    console.setup(args.log)
+    cli.setup(args.log)
     config = configuration.load(args.config)
     configuration.model(config, args.model)
     name, splits = configuration.resolve_run(config, args.run)
     block = {**configuration.benchmark(config, name), "model": args.model}
     module = benchmarks.module(block.get("module") or name)
-    every = tables.read_items(args.items)
+    every = item_table.read_items(args.items)
     items = every[every["split"].isin(splits)].reset_index(drop=True)
     if items.empty:
         raise VireoError(f"{args.items} holds no items of {', '.join(splits)}")
 
-    def scored(files: list[str]) -> result.Run:
+    def scored(files: list[str]) -> assemble.Run:
         rows = merge(every, items, files)
         scores = module.score(items, rows, block)
-        return result.Run(config, args.model, args.run, items, rows, scores)
+        return assemble.Run(config, args.model, args.run, items, rows, scores)
 
     run = scored(args.predictions)
     told = read_json(args.controls, "list of controls") if args.controls != "none" else {}
@@ -54,12 +57,12 @@ def main() -> int:
         config,
         weights=None if args.weights in (None, "none") else args.weights,
         items=items,
-        videos=tables.read_videos(args.videos),
+        videos=item_table.read_videos(args.videos),
         shards=shards,
         started=started,
     )
     chosen = published.find(numbers, args.model, name, splits, headline=args.run == name)
-    whole = result.assemble(run, chosen, facts, controls, files)
+    whole = assemble.assemble(run, chosen, facts, controls, files)
     say(whole)
     write_json(out, whole)
     return 0
@@ -80,7 +83,7 @@ def parse() -> argparse.Namespace:
     )
     parser.add_argument("--weights", metavar="FILE", help="receipt or file of the weights, or none")
     parser.add_argument("--out", required=True, metavar="FILE", help="result to write (JSON)")
-    console.add_common(parser)
+    cli.add_common(parser)
     return parser.parse_args()
 
 
@@ -96,10 +99,10 @@ def merge(every: pd.DataFrame, items: pd.DataFrame, files: list[str]) -> pd.Data
     absent = int((~items["id"].isin(rows["id"])).sum())
     if absent:
         log.warning("%d of %d items have no row in any shard", absent, len(items))
-    return result.complete(items, rows)
+    return assemble.complete(items, rows)
 
 
-def write_beside(run: result.Run, folder: Path, module: ModuleType, block: dict) -> list[str]:
+def write_beside(run: assemble.Run, folder: Path, module: ModuleType, block: dict) -> list[str]:
     """Write predictions.parquet, the official files and printout; returns their names."""
     predictions.write_frame(folder / "predictions.parquet", run.predictions)
     files = [folder / "predictions.parquet"]
@@ -134,4 +137,4 @@ def say(whole: dict) -> None:
 
 
 if __name__ == "__main__":
-    console.run(main)
+    cli.run(main)

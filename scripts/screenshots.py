@@ -21,9 +21,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from vireo import config as cfg
 from vireo.errors import VireoError
-from vireo.run import console
-from vireo.run.console import log
 from vireo.toy.mmduet import QUESTION
+from vireo.utils import cli
+from vireo.utils.cli import log
 
 SIZE = {"width": 1180, "height": 820}
 FLAGS = ("--no-sandbox", "--disable-gpu", "--disable-background-networking")
@@ -41,9 +41,9 @@ def main() -> int:
     )
     parser.add_argument("--work", default=".", type=Path, metavar="DIR")
     parser.add_argument("--out", default=cfg.HOME / "docs", type=Path, metavar="DIR")
-    console.add_common(parser)
+    cli.add_common(parser)
     args = parser.parse_args()
-    console.setup(args.log)
+    cli.setup(args.log)
     args.out.mkdir(parents=True, exist_ok=True)
     with browser() as opened:
         for name, choices in PAGES.items():
@@ -129,4 +129,4 @@ def _wait_for(url: str, server: subprocess.Popen) -> None:
 
 
 if __name__ == "__main__":
-    console.run(main)
+    cli.run(main)

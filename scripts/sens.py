@@ -12,8 +12,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from vireo.media import sens_export
 from vireo.media.sens import Sens
-from vireo.run import console
-from vireo.run.console import log
+from vireo.utils import cli
+from vireo.utils.cli import log
 
 
 def main() -> int:
@@ -38,7 +38,7 @@ def main() -> int:
     )
     out.add_argument("--depth", choices=("pgm", "png"), help="default: as that reader")
     args = parser.parse_args()
-    console.setup()
+    cli.setup()
     if args.command == "info":
         sys.stdout.write(describe(args.file, args.verify))
         return 0
@@ -72,4 +72,4 @@ def describe(path: Path, verify: bool = False) -> str:
 
 
 if __name__ == "__main__":
-    console.run(main)
+    cli.run(main)

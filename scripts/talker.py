@@ -11,24 +11,24 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from vireo import config as cfg
-from vireo.run import console
+from vireo.utils import cli
 
 
 def main() -> int:
     """Write the base."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path)
-    console.add_common(parser)
+    cli.add_common(parser)
     args = parser.parse_args()
-    console.setup(args.log)
+    cli.setup(args.log)
     from vireo.models import mmduet
-    from vireo.streaming import talker
+    from vireo.models.mmduet import smollm2
 
     arch = cfg.model(cfg.load(args.config), "talking_mmduet")["arch"]
-    talker.make(args.folder, mmduet.complete(arch))
-    console.log.info("%s: set paths.smollm2_base to it", args.folder)
+    smollm2.make(args.folder, mmduet.complete(arch))
+    cli.log.info("%s: set paths.smollm2_base to it", args.folder)
     return 0
 
 
 if __name__ == "__main__":
-    console.run(main)
+    cli.run(main)

@@ -8,8 +8,8 @@ import time
 from pathlib import Path
 
 from vireo import toy
-from vireo.run import console
-from vireo.run.files import sha256, write_json
+from vireo.utils import cli
+from vireo.utils.files import sha256, write_json
 
 SMALL = 1_000_000  # bytes; larger files are videos, whose bytes may change with the encoder
 ANNOTATIONS = {".json", ".parquet", ".srt"}
@@ -37,7 +37,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0, help="another seed makes another world")
     parser.add_argument("--log", help="also write the log here")
     args = parser.parse_args()
-    console.setup(args.log)
+    cli.setup(args.log)
 
     make, started = toy.maker(args.part), time.process_time()
     out = args.out.absolute()
@@ -55,7 +55,7 @@ def main() -> int:
     if args.receipt:
         write_json(args.receipt, listing)
     sizes = [entry["size"] for entry in listing["files"].values()]  # type: ignore[attr-defined]
-    console.log.info(
+    cli.log.info(
         "%s: %d files, %.1f MB, %.1f CPU s, in %s",
         args.part,
         len(sizes),
@@ -67,4 +67,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    console.run(main)
+    cli.run(main)

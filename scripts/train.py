@@ -13,7 +13,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from vireo import config as cfg
-from vireo.run import console
+from vireo.utils import cli
 
 
 def main() -> int:
@@ -27,16 +27,16 @@ def main() -> int:
     parser.add_argument(
         "--processes", type=int, metavar="N", help="data-parallel processes on each machine"
     )
-    console.add_common(parser)
+    cli.add_common(parser)
     args = parser.parse_args()
-    console.setup(args.log if os.environ.get("RANK", "0") == "0" else None)
+    cli.setup(args.log if os.environ.get("RANK", "0") == "0" else None)
     config = cfg.load(args.config)
     recipe = cfg.recipe(config, args.recipe)
     if args.device:
         config["device"] = args.device
     if "WORLD_SIZE" not in os.environ:  # not started by torchrun
-        from vireo.run import device
         from vireo.training import launch
+        from vireo.utils import device
 
         kind = device.kind(config["device"])
         count, hosts = launch.processes(args.processes, recipe, kind), launch.machines(os.environ)
@@ -49,4 +49,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    console.run(main)
+    cli.run(main)

@@ -279,7 +279,7 @@ def write_resolved(config: Config, folder: str | Path = "cache/config") -> Path:
 
     A new name per content means that jobs of an older run keep the configuration they began with.
     """
-    from vireo.run.files import digest, write_text
+    from vireo.utils.files import digest, write_text
 
     path = Path(folder).resolve() / f"{digest(config)}.json"
     if not path.exists():

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from vireo import config as cfg
 from vireo.benchmarks import _action_lists, actions, regression
 from vireo.errors import VireoError
-from vireo.run.classifier import rows_of
+from vireo.inference.engines.classifier import rows_of
 
 BLOCKS = cfg.load()["benchmarks"]
 NAMES = BLOCKS["breakfast"]["options"]["names"]

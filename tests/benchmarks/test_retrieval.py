@@ -11,8 +11,8 @@ from safetensors.numpy import load_file
 
 from vireo.benchmarks import retrieval
 from vireo.errors import VireoError
+from vireo.metrics import intervals
 from vireo.metrics.scores import Metric
-from vireo.run import stats
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden/viclip"
 
@@ -69,7 +69,9 @@ def test_contributions_make_an_interval_around_the_value(recorded) -> None:
     items, rows = recorded
     metric: Metric = retrieval.score(items, rows, {}).metrics["t2v_r5"]
     groups = pd.Series(items["id"].to_numpy(), index=items["id"])
-    low, high = stats.clustered_mean(metric.contributions, groups, metric.low, metric.high).pair()
+    low, high = intervals.clustered_mean(
+        metric.contributions, groups, metric.low, metric.high
+    ).pair()
     assert low < metric.value < high
     assert metric.n == sum(map(len, items["options"]))
 

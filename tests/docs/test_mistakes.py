@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from tests.run.conftest import Server
+from tests.fetch.conftest import Server
 from vireo import config as cfg
 from vireo.doctor import checks, machine
 from vireo.errors import VireoError
@@ -72,7 +72,7 @@ def test_4_half_an_archive(tmp_path) -> None:
 def test_5_no_gpu(monkeypatch) -> None:
     import torch
 
-    from vireo.run import device
+    from vireo.utils import device
 
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(VireoError) as caught:
@@ -92,7 +92,7 @@ def test_7_no_disk(tmp_path, monkeypatch) -> None:
     import errno
     import os
 
-    from vireo.run import files
+    from vireo.utils import files
 
     def full(fd):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

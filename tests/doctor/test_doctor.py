@@ -169,7 +169,7 @@ def test_the_head_tells_the_size_of_its_dictionary() -> None:
     """A head trained for real on 41 of 100 classes, the last of them met once."""
     import torch
 
-    from vireo.doctor import head
+    from vireo.doctor import clipbert_head
 
     draw = torch.Generator().manual_seed(0)
     last = torch.nn.Linear(24, 100)
@@ -188,16 +188,16 @@ def test_the_head_tells_the_size_of_its_dictionary() -> None:
         torch.nn.functional.cross_entropy(last(x), y).backward()
         adam.step()
     bias = last.bias.detach().numpy()
-    assert head.trained_rows(bias) == 41
-    assert head.trained_rows(bias[:41]) is None  # no row is left over: nothing can be told
-    assert head.trained_rows(np.zeros(100)) is None
+    assert clipbert_head.trained_rows(bias) == 41
+    assert clipbert_head.trained_rows(bias[:41]) is None  # no row is left over: nothing can be told
+    assert clipbert_head.trained_rows(np.zeros(100)) is None
 
 
 def test_a_dictionary_of_another_size_is_said(here) -> None:
     import torch
     from safetensors.torch import save_file
 
-    from vireo.run.files import write_json
+    from vireo.utils.files import write_json
 
     answers = here / "own/answer_dict.json"
     write_json(answers, [{f"a{n}": n for n in range(40)}, {str(n): f"a{n}" for n in range(40)}])

@@ -15,7 +15,7 @@ import pandas as pd
 import pytest
 
 from tests.e2e.world import SHORT, Done, Place, same, settings
-from tests.run.conftest import Server
+from tests.fetch.conftest import Server
 
 ITEMS = "cache/items/videomme.parquet"
 

@@ -41,7 +41,7 @@ def test_full_size_weights_of_every_wrapping(tmp_path) -> None:
     import torch
 
     from vireo.media import views
-    from vireo.media.sample import Request, take
+    from vireo.media.decode import Request, take
     from vireo.models import videomamba
 
     clips(tmp_path / "k400")

@@ -178,14 +178,14 @@ class Place:
 
     def predictions(self, name: str = SHORT) -> pd.DataFrame:
         """predictions.parquet beside a result, by id."""
-        from vireo.run import predictions
+        from vireo.tables import predictions
 
         folder = (self.folder / name).with_suffix("")
         return predictions.read(folder / "predictions.parquet").set_index("id").sort_index()
 
     def journalled(self) -> Counter[tuple[str, str]]:
         """(id, status) -> readable lines in all journals."""
-        from vireo.run import journal
+        from vireo.inference import journal
 
         files = self.folder.glob("cache/predictions/*/*.jsonl")
         return Counter((row["id"], row["status"]) for f in files for row in journal.rows_of(f))

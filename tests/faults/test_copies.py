@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.world import SHORT, Place, same
-from vireo.run import journal, predictions
+from vireo.inference import journal
+from vireo.tables import predictions
 
 HOLD = (
     "def embed_video(self, clips: Tensor) -> Tensor:",

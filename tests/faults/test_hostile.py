@@ -1,8 +1,8 @@
 """Annotations from a stranger: nothing runs, nothing is written outside, errors name the file.
 
-Archives: tests/run/test_fetch_archive.py. Checkpoints: tests/nn/test_unpickle.py and
+Archives: tests/fetch/test_archive.py. Checkpoints: tests/nn/test_unpickle.py and
 test_checkpoint.py. Videos: tests/media/test_video.py and test_pool.py. Receipts and downloads:
-tests/run/test_fetch*.py.
+tests/fetch/.
 """
 
 import json

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from vireo.errors import VireoError
 from vireo.media import clips, sampling
-from vireo.media.sample import Request, take
+from vireo.media.decode import Request, take
 
 GOLDEN = Path(__file__).parents[1] / "golden/clipbert/video"
 CASES = json.loads((GOLDEN / "sampling.json").read_text())

@@ -13,9 +13,9 @@ from tests.media import clips
 from vireo import config as cfg
 from vireo.errors import VireoError
 from vireo.media import inventory
+from vireo.media.decode import Request
 from vireo.media.pool import decode
 from vireo.media.resize import before_store
-from vireo.media.sample import Request
 
 ROOT = Path(__file__).parents[2]
 MODEL, BENCHMARK = "toy_viclip", "toy_videomme"

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from tests.media import clips, plain
-from vireo.media.sample import Request, take
+from vireo.media.decode import Request, take
 from vireo.media.video import Video
 
 RULES = {

@@ -8,7 +8,7 @@ from PIL import Image
 
 from tests.media import clips
 from vireo.media import jpegs
-from vireo.media.sample import Request, take
+from vireo.media.decode import Request, take
 from vireo.media.video import UndecodableVideo, Video
 
 RULE = {"rule": "slicer_then_stride", "n": 8, "candidates": 32, "dedupe": True}

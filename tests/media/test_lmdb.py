@@ -13,7 +13,7 @@ from PIL import Image
 
 from vireo.errors import VireoError
 from vireo.media import lmdb, mp4, pool
-from vireo.media.sample import Request
+from vireo.media.decode import Request
 
 GOLDEN = Path(__file__).parents[1] / "golden/clipbert/video"
 NAMES = ["scene9001_00", "scene9002_00"]

@@ -14,8 +14,8 @@ import pytest
 
 from tests.media import clips
 from vireo.errors import VireoError
+from vireo.media.decode import Request, take
 from vireo.media.pool import decode
-from vireo.media.sample import Request, take
 
 RULE = {"rule": "middle", "n": 4}
 RESIZE = {"library": "cv2", "interpolation": "bilinear", "size": 32}
@@ -180,7 +180,7 @@ def test_large_answers(folder):
 def test_children_end_when_the_parent_is_killed(folder, hook):
     program = textwrap.dedent(f"""
         from vireo.media.pool import decode
-        from vireo.media.sample import Request
+        from vireo.media.decode import Request
         asked = [Request(n, {str(folder / "good.mp4")!r}, rule={RULE!r}) for n in ("a", "hang")]
         for sample in decode(asked, {{"workers": 2, "timeout_s": 60}}, target={hook!r}):
             print(sample.video, flush=True)

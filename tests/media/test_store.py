@@ -9,8 +9,8 @@ import pytest
 from tests.media import clips
 from vireo.errors import VireoError
 from vireo.media import store as stores
+from vireo.media.decode import Request, Sample, take
 from vireo.media.pool import decode
-from vireo.media.sample import Request, Sample, take
 from vireo.media.store import Store, estimate, spec_key
 
 RULE = {"rule": "middle", "n": 4}

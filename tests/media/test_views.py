@@ -159,7 +159,7 @@ def test_windows_of_a_file_are_the_references(tmp_path, rate) -> None:
     from fractions import Fraction
 
     from vireo.benchmarks.actions import LAST_FRAME
-    from vireo.media.sample import Request, take
+    from vireo.media.decode import Request, take
     from vireo.toy import video
 
     grey = (np.full((32, 32, 3), n % 256, np.uint8) for n in range(rate * 21))

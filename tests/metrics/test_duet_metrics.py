@@ -149,7 +149,7 @@ def test_judge_of_transformers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     """A random chat model: whatever it replies is read, counted and remembered."""
     from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
-    from vireo.streaming.conversation import Text
+    from vireo.models.mmduet.chat import Text
 
     monkeypatch.chdir(tmp_path)
     config = Qwen2Config(

@@ -9,8 +9,8 @@ from safetensors.torch import save_file
 
 from vireo import models
 from vireo.errors import VireoError
+from vireo.inference.engines.classifier import Classifier, rows_of
 from vireo.models import viclip, viclip_classifier
-from vireo.run.classifier import Classifier, rows_of
 
 TOWER = {
     "image_size": 32, "patch_size": 8, "width": 16, "layers": 2, "heads": 2, "num_frames": 4,
@@ -105,7 +105,7 @@ def test_views_are_segments_times_crops_in_the_classes_order() -> None:
 
     import pandas as pd
 
-    from vireo.run.engines import Clip
+    from vireo.inference.engines.base import Clip
 
     engine = Classifier(Views(), Module, {"views": {"segments": 2, "crops": 3}})  # type: ignore[arg-type]
     engine.prepare(pd.DataFrame(), pd.DataFrame, None)  # type: ignore[arg-type]

@@ -15,8 +15,10 @@ from PIL import Image
 
 from vireo import config as cfg
 from vireo.benchmarks import videomme
-from vireo.run import predictions, provenance, published, result, tables
-from vireo.run.files import write_json
+from vireo.results import assemble, provenance, published
+from vireo.tables import items as item_table
+from vireo.tables import predictions
+from vireo.utils.files import write_json
 
 VOID = {"meta", "link", "img", "br", "input", "hr", "path", "use"}
 HOSTILE = "<script>alert('no')</script> & what $x_1$ does the dog do?"
@@ -139,10 +141,10 @@ def make_run(model: str, run: str, items: pd.DataFrame, config: dict, skill: flo
     block = {**cfg.benchmark(config, name), "model": model}
     out = Path("results") / model / f"{run}.json"
 
-    def scored(strength: float, seed: int, file: Path) -> result.Run:
+    def scored(strength: float, seed: int, file: Path) -> assemble.Run:
         predictions.write(file, _rows(mine, strength, seed))
-        rows = result.complete(mine, predictions.read(file))
-        return result.Run(config, model, run, mine, rows, videomme.score(mine, rows, block))
+        rows = assemble.complete(mine, predictions.read(file))
+        return assemble.Run(config, model, run, mine, rows, videomme.score(mine, rows, block))
 
     main = scored(skill, 1, out.with_suffix("") / "predictions.parquet")
     controls = {
@@ -155,13 +157,13 @@ def make_run(model: str, run: str, items: pd.DataFrame, config: dict, skill: flo
         config,
         weights=None,
         items=mine,
-        videos=tables.read_videos(f"cache/items/{name}.videos.parquet"),
+        videos=item_table.read_videos(f"cache/items/{name}.videos.parquet"),
         shards=[{"device": "cpu", "dtype": "float32", "seconds": 12.5}],
         started=time.time(),
     )
     numbers = published.read(cfg.HOME / "config/published.tsv") + published.inline(config)
     chosen = published.find(numbers, model, name, splits, headline=run == name)
-    write_json(out, result.assemble(main, chosen, facts, controls, ["predictions.parquet"]))
+    write_json(out, assemble.assemble(main, chosen, facts, controls, ["predictions.parquet"]))
     return out
 
 
@@ -178,9 +180,9 @@ def world(tmp_path_factory):
         _pictures(frames, v)
         videos.append((f"clip{v:03d}", str(frames), "jpegs", 1, 1, "found"))
     for name in ("videomme", "toy_videomme"):
-        tables.write(items, f"cache/items/{name}.parquet")
-        inventory = pd.DataFrame(videos, columns=list(tables.VIDEO_COLUMNS))
-        tables.write(inventory, f"cache/items/{name}.videos.parquet")
+        item_table.write(items, f"cache/items/{name}.parquet")
+        inventory = pd.DataFrame(videos, columns=list(item_table.VIDEO_COLUMNS))
+        item_table.write(inventory, f"cache/items/{name}.videos.parquet")
     recipe = config["models"]["toy_viclip"]["weights"]["recipe"]
     training = Path("results/training") / recipe
     training.mkdir(parents=True)

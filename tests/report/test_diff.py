@@ -11,7 +11,7 @@ import pytest
 
 from vireo import config as cfg
 from vireo.report import diff
-from vireo.run import predictions
+from vireo.tables import predictions
 
 
 @pytest.fixture

@@ -6,10 +6,10 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from vireo.report import examples, gather
+from vireo.report import examples, load
 
 
-def shown(module: str, predictions: list, answers: list[str], scores: int = 3) -> gather.Shown:
+def shown(module: str, predictions: list, answers: list[str], scores: int = 3) -> load.Shown:
     ids = [f"q{n}" for n in range(len(answers))]
     items = pd.DataFrame(
         {
@@ -26,7 +26,7 @@ def shown(module: str, predictions: list, answers: list[str], scores: int = 3) -
             "frames": [[0]] * len(ids), "flags": [[]] * len(ids),
         }
     )  # fmt: skip
-    held = gather.Shown(Path("x.json"), {"model": "m", "run": "r"}, items, rows)
+    held = load.Shown(Path("x.json"), {"model": "m", "run": "r"}, items, rows)
     held.module = module
     return held
 

@@ -10,7 +10,7 @@ import pytest
 from tests.report.conftest import Outline, opened, printed
 from vireo import config as cfg
 from vireo.report import page, paper
-from vireo.run import papers, published, verdict
+from vireo.results import papers, published, verdict
 
 RUNS = {
     ("viclip", "k400"): {"top1": 64.70, "avg": 75.65},

@@ -10,7 +10,8 @@ import pandas as pd
 import pytest
 
 from vireo.config import HOME
-from vireo.run import predictions, result
+from vireo.results import assemble
+from vireo.tables import predictions
 
 OPTIONS = ["A. red", "B. blue", "C. green", "D. grey"]
 LENGTHS = ("short", "medium", "long")
@@ -141,7 +142,7 @@ def scored(world) -> dict:
 
 
 def test_the_result(scored):
-    result.check(scored)
+    assemble.check(scored)
     assert scored["metrics"]["accuracy"]["value"] == 100.0
     assert scored["metrics"]["accuracy_all"]["value"] == pytest.approx(100 * 24 / 27)
     assert scored["coverage"]["missing"] == 3 and scored["coverage"]["share"] < 1
@@ -186,7 +187,7 @@ def test_one_split_alone_and_a_missing_shard(world):
     done = score(world, "mini_long", "out/long.json", ["long"], control=False, drop=[lost])
     assert done.returncode == 0, done.stderr
     whole = json.loads((world / "out/long.json").read_text())
-    result.check(whole)
+    assemble.check(whole)
     assert (whole["splits"], whole["headline"]) == (["long"], False)
     assert whole["coverage"]["items"] == 9
     assert whole["coverage"]["absent"] == whole["coverage"]["error"] == 6

@@ -10,7 +10,7 @@ import pytest
 from vireo import config as cfg
 from vireo import toy
 from vireo.benchmarks import actions, regression
-from vireo.media.sample import Request, take
+from vireo.media.decode import Request, take
 from vireo.toy import actions as actions_maker
 from vireo.toy import order as order_maker
 from vireo.toy import regression as regression_maker

@@ -5,7 +5,7 @@ from collections import Counter
 
 import pytest
 
-from vireo.media.sample import Request, take
+from vireo.media.decode import Request, take
 from vireo.toy import captions, scene, viclip_train
 from vireo.training import lists
 

@@ -6,7 +6,7 @@ from itertools import pairwise
 import pandas as pd
 import pytest
 
-from vireo.media.sample import Request, take
+from vireo.media.decode import Request, take
 from vireo.toy import captions, scene, viclip_train, videomme
 
 

@@ -95,9 +95,9 @@ def recipe(**changes: Any) -> dict[str, Any]:
 if __name__ == "__main__":  # a run in a process of its own, to be killed
     import json
 
-    from vireo.run import console
     from vireo.training import loop
+    from vireo.utils import cli
 
     loop.load = lambda name: KINDS[name]
-    console.setup()
-    console.run(lambda: loop.train("dummy", json.loads(sys.argv[1]), {"device": "cpu"}, 1) and None)
+    cli.setup()
+    cli.run(lambda: loop.train("dummy", json.loads(sys.argv[1]), {"device": "cpu"}, 1) and None)

@@ -13,10 +13,10 @@ import torch
 from vireo import config as cfg
 from vireo.models import viclip
 from vireo.nn import templates
-from vireo.run.plan import Plan
 from vireo.toy import video
 from vireo.training import lists, schedule
 from vireo.training.tasks.viclip_pretrain import Task
+from vireo.workflow.plan import Plan
 
 HOME = Path(__file__).resolve().parents[2]
 

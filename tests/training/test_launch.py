@@ -11,8 +11,8 @@ import torch
 from tests.training import dummy
 from tests.training.conftest import spawn  # noqa: F401 (fixture)
 from vireo.errors import VireoError
-from vireo.run import device
 from vireo.training import launch
+from vireo.utils import device
 
 RECIPE = {"hardware": {"gpu": 4}}
 

@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 
 from vireo.errors import VireoError
 from vireo.models import viclip
-from vireo.nn.words import clean
+from vireo.nn.text_clean import clean
 from vireo.training import Step, augment, contrastive, optim, schedule, seeds
 from vireo.training.tasks import viclip_pretrain
 

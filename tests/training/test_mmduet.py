@@ -105,8 +105,8 @@ def test_a_trained_adapter_loads_again(tmp_path: Path) -> None:
 @pytest.fixture
 def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Two short videos and one annotation file of each kind."""
-    from vireo.run.files import write_json
     from vireo.toy import video
+    from vireo.utils.files import write_json
 
     monkeypatch.chdir(tmp_path)
     root = tmp_path / "data/world"

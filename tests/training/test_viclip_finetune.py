@@ -12,7 +12,7 @@ from vireo.errors import VireoError
 from vireo.fetch import receipt
 from vireo.models import viclip, viclip_classifier
 from vireo.nn import checkpoint
-from vireo.training import Step, loop, optim, schedule, strong
+from vireo.training import Step, loop, optim, rand_augment, schedule
 from vireo.training.tasks import viclip_finetune
 
 ARCH = {
@@ -131,7 +131,7 @@ def test_rand_augment_draws_once_per_clip_and_leaves_the_global_state() -> None:
     frame = np.random.default_rng(0).integers(0, 255, (32, 40, 3), dtype=np.uint8)
     frames = np.stack([frame] * 3)
     before = random.getstate(), np.random.get_state()[1].copy()
-    made = strong.rand_augment(
+    made = rand_augment.rand_augment(
         frames, "rand-m7-n4-mstd0.5-inc1", [0.5] * 3, np.random.default_rng(1)
     )
     assert (made[0] == made[1]).all() and (made[1] == made[2]).all()
@@ -141,11 +141,11 @@ def test_rand_augment_draws_once_per_clip_and_leaves_the_global_state() -> None:
 
 def test_erasing_takes_one_box_of_all_frames() -> None:
     clip = torch.zeros(4, 3, 64, 64)
-    strong.erase(clip, 1.0, np.random.default_rng(0))
+    rand_augment.erase(clip, 1.0, np.random.default_rng(0))
     boxes = clip.abs().sum(1) > 0
     assert (boxes[0] == boxes[3]).all()
     assert 0.01 < boxes[0].float().mean() < 0.4
-    untouched = strong.erase(torch.zeros(1, 3, 8, 8), 0.0, np.random.default_rng(0))
+    untouched = rand_augment.erase(torch.zeros(1, 3, 8, 8), 0.0, np.random.default_rng(0))
     assert not untouched.any()
 
 
@@ -156,16 +156,16 @@ def test_mixing_is_timms_on_every_frame(seed) -> None:
     options = {"mixup": 0.8, "cutmix": 1.0, "smoothing": 0.1}
     clips = torch.randn(4, 2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
     labels = torch.tensor([0, 1, 2, 3])
-    made, soft = strong.mix(clips.clone(), labels, 5, seed, options)
-    with strong.seeded(seed):
+    made, soft = rand_augment.mix(clips.clone(), labels, 5, seed, options)
+    with rand_augment.seeded(seed):
         frame, wanted = Mixup(0.8, 1.0, label_smoothing=0.1, num_classes=5)(
             clips[:, 1].clone(), labels
         )
     torch.testing.assert_close(made[:, 1], frame)
     torch.testing.assert_close(soft, wanted)
     with pytest.raises(VireoError, match="3 is odd"):
-        strong.mix(clips[:3], labels[:3], 5, seed, options)
-    same, hard = strong.mix(clips, labels, 5, seed, {**options, "mixup": 0, "cutmix": 0})
+        rand_augment.mix(clips[:3], labels[:3], 5, seed, options)
+    same, hard = rand_augment.mix(clips, labels, 5, seed, {**options, "mixup": 0, "cutmix": 0})
     assert torch.equal(same, clips) and json.dumps(hard.argmax(1).tolist()) == "[0, 1, 2, 3]"
 
 

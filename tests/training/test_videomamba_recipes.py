@@ -5,7 +5,7 @@ import torch
 
 from vireo import config as cfg
 from vireo.models import _videomamba_student, videomamba
-from vireo.training import blocks
+from vireo.training import recipe
 from vireo.training.tasks import videomamba_finetune, videomamba_pretrain
 
 # Learning rates after scaling, epochs, drop path, weight decay (reference/videomamba.md 4.2).
@@ -22,15 +22,15 @@ TOLD = {
 
 @pytest.fixture(scope="module")
 def recipes() -> dict[str, cfg.Config]:
-    blocks = cfg.load()["recipes"]
-    return {name: block for name, block in blocks.items() if block["family"] == "videomamba"}
+    recipe = cfg.load()["recipes"]
+    return {name: block for name, block in recipe.items() if block["family"] == "videomamba"}
 
 
 def parts(block: cfg.Config) -> tuple[dict, dict, bool]:
     fine = block["task"] == "videomamba_finetune"
     task = videomamba_finetune if fine else videomamba_pretrain
-    data = blocks.settings(block, "data", task.DATA)
-    return data, blocks.settings(block, "model", task.MODEL), fine
+    data = recipe.settings(block, "data", task.DATA)
+    return data, recipe.settings(block, "model", task.MODEL), fine
 
 
 def test_published_numbers(recipes: dict[str, cfg.Config]) -> None:

@@ -1,7 +1,7 @@
 """Benchmarks, one file each; `module: videomme` in the config is `vireo/benchmarks/videomme.py`.
 
-A benchmark file has (`block` is its config block; columns of the tables: vireo/run/tables.py and
-vireo/run/predictions.py)
+A benchmark file has (`block` is its config block; columns of the tables: vireo/tables/items.py and
+vireo/tables/predictions.py)
 
 - `NEEDS`: the protocol of vireo/models that a model must fulfil; `PREDICTS` of a DualEncoder's:
   "choice" (one of an item's options), "classes" (scores of classes that all items share),

@@ -16,7 +16,7 @@ from typing import Any
 import pandas as pd
 
 from vireo.errors import VireoError, unknown
-from vireo.run.files import read_json
+from vireo.utils.files import read_json
 
 FORMATS = ("list", "breakfast", "coin", "lvu")
 COLUMNS = ("path", "label", "duration", "frames")

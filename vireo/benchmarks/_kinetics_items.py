@@ -16,8 +16,8 @@ import pandas as pd
 
 from vireo.errors import VireoError, unknown
 from vireo.media.inventory import refuse_paths
-from vireo.nn.words import plain
-from vireo.run.files import read_json
+from vireo.nn.text_clean import plain
+from vireo.utils.files import read_json
 
 CSV_NAMES = {
     "val": ("val.csv", "validate.csv", "validation.csv", "*_val*.csv", "*val*.csv", "*val*.txt"),

@@ -16,7 +16,7 @@ import pandas as pd
 from vireo.errors import VireoError
 from vireo.metrics.qa import TYPES, question_type
 from vireo.nn import answers
-from vireo.run.files import atomic, read_json, write_text
+from vireo.utils.files import atomic, read_json, write_text
 
 log = logging.getLogger("vireo")
 

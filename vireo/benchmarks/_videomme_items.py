@@ -16,7 +16,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 
 from vireo.errors import VireoError, unknown
-from vireo.run import tables
+from vireo.tables import items as item_table
 
 # In the official print order.
 LABELS = {
@@ -124,7 +124,7 @@ def _items(table: pd.DataFrame, path: Path, block: dict[str, Any]) -> pd.DataFra
     table = _text_columns(table, path)
     _check_labels(table, path, block)
     rows = [_item(row, path) for row in table.to_dict("records")]
-    return tables.compact(pd.DataFrame(rows, columns=list(tables.ITEM_COLUMNS)))
+    return item_table.compact(pd.DataFrame(rows, columns=list(item_table.ITEM_COLUMNS)))
 
 
 def _read(sources: dict[str, Path]) -> Iterator[tuple[Path, pd.DataFrame]]:

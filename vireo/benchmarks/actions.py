@@ -21,7 +21,7 @@ from vireo.errors import VireoError, unknown
 from vireo.metrics import topk
 from vireo.metrics import views as merging
 from vireo.metrics.scores import Metric, Scores
-from vireo.run.files import atomic, read_json
+from vireo.utils.files import atomic, read_json
 
 NEEDS = "Classifier"
 PREDICTS = "classes"

@@ -20,7 +20,7 @@ from vireo.errors import VireoError
 from vireo.metrics import retrieval, topk
 from vireo.metrics.scores import Metric, Scores
 from vireo.nn import templates
-from vireo.run.files import atomic, write_text
+from vireo.utils.files import atomic, write_text
 
 log = logging.getLogger("vireo")
 

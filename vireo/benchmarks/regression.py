@@ -16,7 +16,7 @@ import pandas as pd
 from vireo.benchmarks import actions
 from vireo.errors import VireoError
 from vireo.metrics.scores import Metric, Scores
-from vireo.run.files import atomic
+from vireo.utils.files import atomic
 
 NEEDS = "Classifier"
 PREDICTS = "value"

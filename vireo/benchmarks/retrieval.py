@@ -19,9 +19,9 @@ import pandas as pd
 from vireo.errors import VireoError
 from vireo.metrics import retrieval
 from vireo.metrics.scores import Metric, Scores
-from vireo.nn.words import clean
-from vireo.run import tables
-from vireo.run.files import read_json, write_json
+from vireo.nn.text_clean import clean
+from vireo.tables import items as item_table
+from vireo.utils.files import read_json, write_json
 
 log = logging.getLogger("vireo")
 
@@ -143,7 +143,7 @@ def prompts(items: pd.DataFrame, protocol: dict[str, Any]) -> dict[str, list[str
     """Cleaned captions of each video; with `prompt: {paragraph: true}` joined into one text."""
     joined = bool((protocol.get("prompt") or {}).get("paragraph", False))
     result = {}
-    for row in tables.rows(items):
+    for row in item_table.rows(items):
         texts = [" ".join(row.options)] if joined else list(row.options)
         result[row.id] = [clean(text) for text in texts]
     return result
@@ -157,7 +157,7 @@ def features(
     given = dict(zip(done["id"], done["scores"], strict=True))
     chosen = items[items["id"].isin(given)]
     video, text, owner = [], [], []
-    for place, row in enumerate(tables.rows(chosen)):
+    for place, row in enumerate(item_table.rows(chosen)):
         parts = 2 if paragraph else 1 + len(row.options)
         flat = np.asarray(given[row.id], dtype=np.float32)
         if not len(flat) or len(flat) % parts:

@@ -17,11 +17,11 @@ import pandas as pd
 from vireo.benchmarks import _sqa3d_items as annotations
 from vireo.errors import VireoError
 from vireo.metrics import qa
+from vireo.metrics.intervals import breakdown
 from vireo.metrics.scores import Metric, Scores
 from vireo.nn import answers
-from vireo.run import tables
-from vireo.run.files import read_json, write_json
-from vireo.run.stats import breakdown
+from vireo.tables import items as item_table
+from vireo.utils.files import read_json, write_json
 
 log = logging.getLogger("vireo")
 
@@ -57,7 +57,7 @@ def score(items: pd.DataFrame, predictions: pd.DataFrame, block: dict[str, Any])
     kinds = _meta(items, "answer_type")
     hits = {
         row.id: 100.0 * (given[row.id].get("answer") == row.answer)
-        for row in tables.rows(items)
+        for row in item_table.rows(items)
         if row.id in given
     }
     everything = pd.Series(hits, dtype=float)
@@ -73,7 +73,7 @@ def score(items: pd.DataFrame, predictions: pd.DataFrame, block: dict[str, Any])
         order = sorted(probes.unique())
         breakdowns["probe"] = breakdown(parts, probes, groups, order, 0.0, 100.0)
     chosen = [(given.get(row.id, {}).get("answer"), row.answer, kinds[row.id])
-              for row in tables.rows(items)]  # fmt: skip
+              for row in item_table.rows(items)]  # fmt: skip
     return Scores(
         metrics=metrics,
         primary=block.get("primary") or "em1",
@@ -93,7 +93,7 @@ def _predicted(predictions: pd.DataFrame) -> dict[str, dict[str, Any]]:
 
 
 def _meta(items: pd.DataFrame, key: str) -> pd.Series:
-    return pd.Series({row.id: json.loads(row.meta).get(key) for row in tables.rows(items)})
+    return pd.Series({row.id: json.loads(row.meta).get(key) for row in item_table.rows(items)})
 
 
 def _notes(items: pd.DataFrame, given: dict[str, dict[str, Any]]) -> list[str]:
@@ -123,7 +123,7 @@ def export(
     order = {video: n for n, video in enumerate(dict.fromkeys(items["video"]))}
     grouped = items.iloc[items["video"].map(order).argsort(kind="stable")]
     results, worded, chosen = [], [], []
-    for row in tables.rows(grouped):
+    for row in item_table.rows(grouped):
         meta, found = json.loads(row.meta), given.get(row.id)
         data = {
             "question": row.question,

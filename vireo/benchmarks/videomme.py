@@ -18,10 +18,10 @@ import pandas as pd
 from vireo.benchmarks._videomme_items import DURATIONS, LABELS, items, options
 from vireo.errors import VireoError
 from vireo.metrics import mcq
+from vireo.metrics.intervals import breakdown
 from vireo.metrics.scores import Metric, Scores
-from vireo.run import tables
-from vireo.run.files import read_json, write_json
-from vireo.run.stats import breakdown
+from vireo.tables import items as item_table
+from vireo.utils.files import read_json, write_json
 
 log = logging.getLogger("vireo")
 
@@ -32,7 +32,7 @@ __all__ = ["DURATIONS", "LABELS", "items", "options"]
 
 
 def videos(sources: dict[str, Path], items: pd.DataFrame, block: dict[str, Any]) -> pd.DataFrame:
-    """Where each video lies, in either layout, one row per video (columns: vireo/run/tables.py).
+    """Where each video lies, in either layout, one row per video (columns: vireo/tables/items.py).
 
     `<videoID>.mp4` (any video ending, any depth) or `<videoID>/frames/*.jpg`; of several data
     folders the first that has it. The further column `subtitles` says whether `<videoID>.srt` or
@@ -71,7 +71,7 @@ def prompts(items: pd.DataFrame, protocol: dict[str, Any]) -> dict[str, list[str
     """
     prompt = protocol.get("prompt") or {}
     result = {}
-    for row in tables.rows(items):
+    for row in item_table.rows(items):
         texts = list(row.options)
         if not prompt.get("letter_prefix", True):
             texts = [re.sub(r"^\s*[A-D]\.\s*", "", text) for text in texts]
@@ -89,7 +89,7 @@ def responses(items: pd.DataFrame, predictions: pd.DataFrame) -> dict[str, str |
     done = predictions.loc[predictions["status"] == "ok"]
     given = dict(zip(done["id"], done["prediction"], strict=True))
     result: dict[str, str | None] = {}
-    for row in tables.rows(items):
+    for row in item_table.rows(items):
         value = json.loads(given[row.id]) if row.id in given else None
         if isinstance(value, int):
             if not 0 <= value < len(row.options):
@@ -104,7 +104,7 @@ def responses(items: pd.DataFrame, predictions: pd.DataFrame) -> dict[str, str |
 def grouped(items: pd.DataFrame, answers: dict[str, str | None]) -> list[dict[str, Any]]:
     """The official grouped format in dataset order; videos without any prediction are `missing`."""
     videos: dict[str, dict[str, Any]] = {}
-    for row in tables.rows(items):
+    for row in item_table.rows(items):
         meta = json.loads(row.meta)
         head = {k: meta[k] for k in ("video_id", "duration", "domain", "sub_category")}
         video = videos.setdefault(meta["video_id"], {**head, "missing": True, "questions": []})
@@ -126,7 +126,7 @@ def grouped(items: pd.DataFrame, answers: dict[str, str | None]) -> list[dict[st
 def flat(items: pd.DataFrame, answers: dict[str, str | None]) -> list[dict[str, Any]]:
     """The seed guide's list of questions; its `video_id` is the file stem (`videoID`)."""
     result = []
-    for row in tables.rows(items):
+    for row in item_table.rows(items):
         meta = json.loads(row.meta)
         result.append(
             {
@@ -159,7 +159,7 @@ def score(items: pd.DataFrame, predictions: pd.DataFrame, block: dict[str, Any])
     """Accuracy over answered questions and over all, by every label, and the official printout."""
     answers = responses(items, predictions)
     right, answered = {}, []
-    for row in tables.rows(items):
+    for row in item_table.rows(items):
         given = mcq.letter(answers[row.id] or "")
         right[row.id] = 100.0 * (given == row.answer)
         answered += [row.id] if given else []

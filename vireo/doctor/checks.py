@@ -13,23 +13,15 @@ from typing import Any
 
 from vireo import config as cfg
 from vireo.doctor import costs, machine
+from vireo.doctor.finding import Finding
 from vireo.doctor.needs import Needs, cut
 from vireo.fetch import local
 from vireo.fetch.receipt import readable
-from vireo.run import tables
+from vireo.tables import items as item_table
 
 MB_PER_S = 12.5  # 100 Mbit/s
 RESERVE_GB = 2.0
 CAPTIONS = ("youcook2",)  # modules whose official metric needs Java
-
-
-@dataclass
-class Finding:
-    """One line of the doctor; `more` is printed below it."""
-
-    kind: str
-    what: str
-    more: str = ""
 
 
 @dataclass
@@ -172,9 +164,9 @@ def _run(config: cfg.Config, report: Report, run: str) -> Iterator[Finding]:
     if (block.get("module") or benchmark) in CAPTIONS and (problem := machine.java_problem()):
         yield Finding("problem", f"{run}: {problem}. Without it only the other metrics are made")
     if own["family"] == "clipbert":
-        from vireo.doctor import head
+        from vireo.doctor import clipbert_head
 
-        yield from head.check(config, run)
+        yield from clipbert_head.check(config, run)
     judge = (block.get("options") or {}).get("judge") or {}
     if judge.get("kind") in ("http", "plain_http"):
         yield Finding(
@@ -190,7 +182,7 @@ def _videos(
     """Number of videos of the splits, else of the published rows; and which of the two."""
     path = Path(f"cache/items/{benchmark}.parquet")
     if path.exists():
-        return int(tables.read_items(path, splits)["group"].nunique()), "videos"
+        return int(item_table.read_items(path, splits)["group"].nunique()), "videos"
     return costs.rows(config, block, splits), "items, at most so many videos"
 
 

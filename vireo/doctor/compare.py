@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from vireo.errors import VireoError
-from vireo.run.console import Progress
+from vireo.utils.cli import Progress
 
 WHOLE = 1 << 28
 PIECE = 1 << 20

@@ -12,7 +12,7 @@ from vireo.doctor.needs import Needs, resolve
 from vireo.fetch import local
 from vireo.fetch.receipt import readable
 from vireo.media import resize, store
-from vireo.run import published
+from vireo.results import published
 
 PICTURE = (720, 1280)  # of a usual video, for frames kept at native size
 

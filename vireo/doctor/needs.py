@@ -11,8 +11,8 @@ from types import SimpleNamespace
 
 from vireo import config as cfg
 from vireo.errors import unknown
-from vireo.run import papers, published
-from vireo.run.plan import Plan
+from vireo.results import papers, published
+from vireo.workflow.plan import Plan
 
 DEMO = ("toy_viclip/toy_videomme",)
 

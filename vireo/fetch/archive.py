@@ -20,7 +20,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
 from vireo.errors import VireoError
-from vireo.run.files import inside
+from vireo.utils.files import inside
 
 KINDS = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 # Videos do not shrink, annotations shrink 20-fold at most; beyond this it is a bomb.

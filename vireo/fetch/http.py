@@ -18,7 +18,7 @@ import requests
 
 from vireo import __version__
 from vireo.errors import VireoError
-from vireo.run.secrets import redact
+from vireo.utils.redact import redact
 
 ATTEMPTS = 6  # per URL, counting only those that brought no new byte
 UNREACHABLE_ATTEMPTS = 2  # no route or no such host: a mirror or the manual step is more use

@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from vireo.errors import VireoError
 from vireo.fetch import http
-from vireo.run.secrets import redact
+from vireo.utils.redact import redact
 
 
 @dataclass

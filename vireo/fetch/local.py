@@ -11,8 +11,8 @@ from typing import Any
 from vireo.errors import VireoError
 from vireo.fetch import receipt
 from vireo.fetch.receipt import readable
-from vireo.run import files
-from vireo.run.files import inside
+from vireo.utils import files
+from vireo.utils.files import inside
 
 Block = dict[str, Any]
 NOTES = ".vireo"  # our own folder inside data/<artifact>: partial downloads, unpacked archives

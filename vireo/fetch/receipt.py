@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from vireo.errors import VireoError
-from vireo.run import files
-from vireo.run.console import log
+from vireo.utils import files
+from vireo.utils.cli import log
 
 LOCK = Path("data/lock.json")
 HASHES = Path("cache/hashes.json")

@@ -21,7 +21,7 @@ import numpy as np
 from vireo.errors import VireoError
 from vireo.media import inventory, views
 from vireo.media.video import Video
-from vireo.run.files import atomic, write_json
+from vireo.utils.files import atomic, write_json
 
 COLUMNS = {
     "video": ("YoutubeID", "youtube_id", "video_id", "video"),

@@ -15,7 +15,7 @@ import pandas as pd
 
 from vireo.errors import VireoError
 from vireo.media.inventory import COLUMNS
-from vireo.run.files import write_json
+from vireo.utils.files import write_json
 
 MANIFEST = "vireo.json"
 ROOM = 1 << 26  # beyond what the values need

@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 
 from vireo.errors import VireoError
-from vireo.run.files import atomic
+from vireo.utils.files import atomic
 
 RATE, SIZE = 20.0, 224
 

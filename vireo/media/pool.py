@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 
 from vireo.errors import VireoError
-from vireo.media.sample import Request, Sample, stat, take
+from vireo.media.decode import Request, Sample, stat, take
 from vireo.media.store import Store
 from vireo.media.worker import receive, request_message, send
 
@@ -43,7 +43,7 @@ def decode(
     limits: dict[str, Any] | None = None,
     store: Store | str | Path | None = None,
     pixels: bool = True,
-    target: str = "vireo.media.sample:take",
+    target: str = "vireo.media.decode:take",
 ) -> Iterator[Sample]:
     """Yield exactly one sample per request, in order of completion.
 

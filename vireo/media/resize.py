@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image
 
 from vireo.errors import VireoError, unknown
-from vireo.media.clock import letterbox
+from vireo.media.mmduet_frames import letterbox
 
 CV2 = {
     "nearest": cv2.INTER_NEAREST,

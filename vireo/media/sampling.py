@@ -17,7 +17,7 @@ import numpy as np
 from vireo.errors import unknown
 from vireo.media import clips as sparse
 from vireo.media import views
-from vireo.media.clock import accumulated as accumulated_clock
+from vireo.media.mmduet_frames import accumulated as accumulated_clock
 
 
 @dataclass

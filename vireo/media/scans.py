@@ -17,11 +17,11 @@ from typing import Any
 
 from vireo.errors import VireoError
 from vireo.media import inventory, mp4, pool
-from vireo.media.sample import Request, Sample, stat
+from vireo.media.decode import Request, Sample, stat
 from vireo.media.sens import Sens, SensError
 from vireo.media.sens_export import color_file
-from vireo.run.console import Progress
-from vireo.run.files import read_json, write_json
+from vireo.utils.cli import Progress
+from vireo.utils.files import read_json, write_json
 
 log = logging.getLogger("vireo")
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from vireo.media.sens import COLOR, DEPTH, FRAME, IMU, MATRICES, Header
-from vireo.run.files import atomic
+from vireo.utils.files import atomic
 
 _COLOR = {name: number for number, name in COLOR.items()}
 _DEPTH = {name: number for number, name in DEPTH.items()}

@@ -19,9 +19,9 @@ from safetensors.numpy import save_file
 
 from vireo.errors import VireoError
 from vireo.media import resize
-from vireo.media.sample import Request, Sample, stat
+from vireo.media.decode import Request, Sample, stat
 from vireo.media.video import ENGINE
-from vireo.run.files import atomic, digest
+from vireo.utils.files import atomic, digest
 
 
 def spec(rule: dict[str, Any], size: dict[str, Any] | None) -> dict[str, Any]:

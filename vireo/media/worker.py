@@ -96,7 +96,7 @@ def main(fd: int, parent: int) -> None:
     module, name = settings["target"].split(":")
     take = getattr(importlib.import_module(module), name)
     from vireo.errors import VireoError
-    from vireo.media.sample import Request, Sample, stat
+    from vireo.media.decode import Request, Sample, stat
     from vireo.media.store import Store
 
     limits = settings["limits"]

@@ -19,7 +19,7 @@ from typing import Any
 
 from vireo.errors import VireoError, unknown
 from vireo.metrics.magqa import WORST, Pair
-from vireo.run.files import digest
+from vireo.utils.files import digest
 
 RUBRIC = """You compare a predicted answer to a question about a video with the reference answer.
 Give one mark:

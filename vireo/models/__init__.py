@@ -1,13 +1,13 @@
-"""Model families, one file each; `family: viclip` in the config is `vireo/models/viclip.py`.
+"""Model families: `family: viclip` in the config is the file or package `vireo.models.viclip`.
 
-A family file has `build(arch) -> nn.Module` with the authors' parameter names and
+A family has `build(arch) -> nn.Module` with the authors' parameter names and
 `load(cfg, weights, device, dtype) -> Model`, which fulfils one or more of the protocols below.
 `weights=None` asks for the family's own seeded initialisation (`cfg["seed"]`, default 0).
 """
 
 import importlib
+import pkgutil
 from collections.abc import Sequence
-from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
@@ -106,8 +106,8 @@ class Watcher(Protocol):
 
 
 def family(name: str) -> ModuleType:
-    """Import `vireo/models/<name>.py`; VireoError lists near names when there is no such file."""
-    known = [p.stem for p in Path(__file__).parent.glob("*.py") if not p.stem.startswith("_")]
+    """Import `vireo.models.<name>`; VireoError lists near names when there is no such family."""
+    known = [m.name for m in pkgutil.iter_modules(__path__) if not m.name.startswith("_")]
     if name not in known:
         raise unknown("model family", name, known)
     return importlib.import_module(f"vireo.models.{name}")

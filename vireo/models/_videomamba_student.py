@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from vireo.errors import VireoError, unknown
 from vireo.models import videomamba
 from vireo.models.videomamba import Trunk
-from vireo.nn import fresh
+from vireo.nn import build as fresh
 from vireo.nn.clip_teacher import chosen
 from vireo.nn.mamba import Block, RMSNorm
 

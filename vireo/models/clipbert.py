@@ -17,9 +17,10 @@ from torch.nn import functional as F
 
 from vireo.errors import VireoError, unknown
 from vireo.fetch import receipt
-from vireo.nn import answers, checkpoint, fresh
+from vireo.nn import answers, checkpoint
+from vireo.nn import build as fresh
 from vireo.nn.resnet_grid import ResNet
-from vireo.run.device import set_precision
+from vireo.utils.device import set_precision
 
 BASE: dict[str, Any] = {
     "hidden_size": 768, "layers": 12, "heads": 12, "intermediate_size": 3072,

@@ -15,12 +15,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vireo.errors import VireoError, unknown
-from vireo.nn import checkpoint, clip_weights, fresh, interpolate
+from vireo.nn import build as fresh
+from vireo.nn import checkpoint, clip_weights, interpolate
 from vireo.nn.clip import ACTIVATIONS, Transformer
 from vireo.nn.formats import loaded
 from vireo.nn.preprocess import Preprocess
 from vireo.nn.tokenizer import Tokenizer
-from vireo.run.device import set_precision
+from vireo.utils.device import set_precision
 
 SIZES: dict[str, dict[str, int]] = {
     "B/16": {

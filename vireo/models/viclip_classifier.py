@@ -15,9 +15,10 @@ from torch import Tensor, nn
 
 from vireo.media import views
 from vireo.models import viclip
-from vireo.nn import checkpoint, clip_weights, fresh
+from vireo.nn import build as fresh
+from vireo.nn import checkpoint, clip_weights
 from vireo.nn.formats import loaded
-from vireo.run.device import set_precision
+from vireo.utils.device import set_precision
 
 HEAD_SCALE = 0.001  # of the initial head, so that training starts from even probabilities
 _NOT_HERE = ("embed_dim", "text_width", "text_layers", "text_heads")

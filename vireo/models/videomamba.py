@@ -21,12 +21,13 @@ from torch import Tensor, nn
 from vireo.errors import VireoError, unknown
 from vireo.fetch import receipt
 from vireo.media import views
-from vireo.nn import checkpoint, fresh, interpolate
+from vireo.nn import build as fresh
+from vireo.nn import checkpoint, interpolate
 from vireo.nn.clip import DropPath
 from vireo.nn.formats import Lazy, loaded
 from vireo.nn.mamba import Block, RMSNorm, conv_init, linear_init
-from vireo.run.device import set_precision
-from vireo.run.files import read_json
+from vireo.utils.device import set_precision
+from vireo.utils.files import read_json
 
 log = logging.getLogger("vireo")
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from vireo.errors import VireoError
-from vireo.run.files import read_json
+from vireo.utils.files import read_json
 
 
 def read(path: str | Path) -> list[str]:

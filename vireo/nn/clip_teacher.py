@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vireo.errors import VireoError
-from vireo.nn import checkpoint, clip_weights, fresh
+from vireo.nn import build, checkpoint, clip_weights
 from vireo.nn.clip import Attention, ResidualAttentionBlock, Transformer
 
 B16 = {
@@ -95,7 +95,7 @@ def load(path: str | Path, arch: dict[str, Any] | None = None) -> Teacher:
 
     `arch`: keys of `B16` that differ. VireoError for unknown keys and files that do not fit.
     """
-    teacher = Teacher(fresh.arch("a CLIP teacher", arch or {}, B16))
+    teacher = Teacher(build.arch("a CLIP teacher", arch or {}, B16))
     named: dict[str, Any] = dict(checkpoint.tensors(path))
     if clip_weights.is_clip(named):
         named = clip_weights.rename(named)

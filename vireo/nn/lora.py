@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from vireo.errors import VireoError
 from vireo.nn.formats import Lazy, loaded
-from vireo.run.files import read_json
+from vireo.utils.files import read_json
 
 SCALE = "lora_scale"  # a number in adapters that were trained here
 _PAIR = re.compile(r"(.+)\.lora_([AB])(?:\.[^.]+)?\.weight")

@@ -23,10 +23,10 @@ import triton.language as tl
 from torch import Tensor
 from torch.library import custom_op, triton_op, wrap_triton
 
-from vireo.nn import scan
+from vireo.nn import scan_chunked
 
-LOG2E = tl.constexpr(scan.LOG2E)
-THRESHOLD = tl.constexpr(scan.SOFTPLUS_THRESHOLD)
+LOG2E = tl.constexpr(scan_chunked.LOG2E)
+THRESHOLD = tl.constexpr(scan_chunked.SOFTPLUS_THRESHOLD)
 CHANNELS = 32  # per program: one warp, one thread per channel
 TILE = 16  # steps per tile of the backward pass
 # Programs per multiprocessor below which time is cut into segments.
@@ -425,14 +425,14 @@ def _chunked_op(
     delta_bias: Tensor | None,
     softplus: bool,
 ) -> tuple[Tensor, Tensor]:
-    y, last, _ = scan.chunked_forward(u, delta, A, B, C, D, delta_bias, softplus)
+    y, last, _ = scan_chunked.chunked_forward(u, delta, A, B, C, D, delta_bias, softplus)
     return y, last.transpose(2, 3).contiguous()
 
 
 @_chunked_op.register_fake
 def _(u: Tensor, delta: Tensor, A: Tensor, *_: Any) -> tuple[Tensor, Tensor]:
     G, b, _L, E = u.shape
-    last = u.new_empty(G, b, E, A.shape[-1], dtype=scan.compute_dtype(u))
+    last = u.new_empty(G, b, E, A.shape[-1], dtype=scan_chunked.compute_dtype(u))
     return u.new_empty(u.shape), last
 
 
@@ -449,9 +449,9 @@ def _chunked_backward_op(
     softplus: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
     args = (u, delta, A, B, C, D, delta_bias, softplus)
-    starts = scan.chunked_forward(*args, keep_starts=True)[2]
+    starts = scan_chunked.chunked_forward(*args, keep_starts=True)[2]
     assert starts is not None
-    du, ddelta, dA, dB, dC, dD, dbias = scan.chunked_backward(dy, *args, starts)
+    du, ddelta, dA, dB, dC, dD, dbias = scan_chunked.chunked_backward(dy, *args, starts)
     return du, ddelta, dA.contiguous(), dB, dC, dD, dbias
 
 
@@ -460,7 +460,9 @@ def _(
     dy: Tensor, u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, *_: Any
 ) -> tuple[Tensor, ...]:
     same = (x.new_empty(x.shape) for x in (u, delta, A, B, C))
-    sums = (u.new_empty(u.shape[0], u.shape[3], dtype=scan.compute_dtype(u)) for _ in range(2))
+    sums = (
+        u.new_empty(u.shape[0], u.shape[3], dtype=scan_chunked.compute_dtype(u)) for _ in range(2)
+    )
     return *same, *sums
 
 
@@ -506,7 +508,7 @@ def _setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> 
 def _backward(ctx: Any, dy: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
     tensors = ctx.saved_tensors
     grads = _backward_op(dy, *tensors, ctx.softplus)
-    return *scan.cast_optional(grads, tensors[5], tensors[6]), None
+    return *scan_chunked.cast_optional(grads, tensors[5], tensors[6]), None
 
 
 _forward_op.register_autograd(_backward, setup_context=_setup)

@@ -5,7 +5,7 @@ training. Source: parity/viclip/misc.json, `prompt_templates_normalised`.
 """
 
 from vireo.errors import unknown
-from vireo.nn.words import clean
+from vireo.nn.text_clean import clean
 
 TEMPLATES: dict[str, tuple[str, ...]] = {
     "plain": ("{}",),

@@ -16,9 +16,12 @@ import pandas as pd
 from vireo import benchmarks
 from vireo import config as cfg
 from vireo.errors import VireoError
-from vireo.report.gather import ITEMS, read_result, text_of
+from vireo.metrics import intervals
+from vireo.report.load import ITEMS, read_result, text_of
 from vireo.report.page import number
-from vireo.run import predictions, result, stats, tables
+from vireo.results import assemble
+from vireo.tables import items as item_table
+from vireo.tables import predictions
 
 SHOWN = 10
 # Name for people -> where it stands in a result; the order is that of the pipeline.
@@ -157,13 +160,15 @@ def _test(
         yield "  no test of the difference: not the same benchmark and metric"
         return
     name = a["primary"]
-    items = tables.read_items(ITEMS / f"{a['benchmark']}.parquet")
+    items = item_table.read_items(ITEMS / f"{a['benchmark']}.parquet")
     block = cfg.benchmark(config, a["benchmark"])
     module = benchmarks.module(block.get("module") or a["benchmark"])
     each = []
     for one, table in zip((a, b), rows, strict=True):
         mine = items[items["split"].isin(one["splits"])].reset_index(drop=True)
-        scores = module.score(mine, result.complete(mine, table), {**block, "model": one["model"]})
+        scores = module.score(
+            mine, assemble.complete(mine, table), {**block, "model": one["model"]}
+        )
         each.append(scores.metrics[name].contributions)
     if each[0] is None or each[1] is None:
         yield f"  no test of the difference: {name} is not a mean over items"
@@ -183,13 +188,13 @@ def paired(first: pd.Series, second: pd.Series, groups: pd.Series, name: str) ->
         only_a, only_b = both[(x == top) & (y != top)], both[(x != top) & (y == top)]
         yield f"  right in a only: {len(only_a)}{f': {_some(only_a)}' if len(only_a) else ''}"
         yield f"  right in b only: {len(only_b)}{f': {_some(only_b)}' if len(only_b) else ''}"
-        p = stats.mcnemar(x == top, y == top)
+        p = intervals.mcnemar(x == top, y == top)
         yield f"  McNemar's exact test: p = {p:.3g} (questions taken as independent)"
-        interval = stats.paired_difference(y, x, groups)
+        interval = intervals.paired_difference(y, x, groups)
         how = "clustered by video"
     else:
         moved = (y - x).to_numpy()
-        interval = stats.bootstrap(lambda at: float(moved[at].mean()), groups.reindex(both))
+        interval = intervals.bootstrap(lambda at: float(moved[at].mean()), groups.reindex(both))
         how = "paired bootstrap over videos"
     if pair := interval.pair():
         inside = "holds 0" if pair[0] <= 0 <= pair[1] else "does not hold 0"

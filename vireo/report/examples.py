@@ -13,9 +13,9 @@ import pandas as pd
 
 from vireo import benchmarks
 from vireo import config as cfg
-from vireo.report.gather import ITEMS, Shown, text_of
-from vireo.run import tables
-from vireo.run.console import log
+from vireo.report.load import ITEMS, Shown, text_of
+from vireo.tables import items as item_table
+from vireo.utils.cli import log
 
 FRAMES = Path("cache/frames")
 SIDE = 128  # pixels of a thumbnail's longer side
@@ -150,14 +150,14 @@ def _short(text: Any) -> str:
 def add_frames(examples: list[Example], shown: Shown, config: cfg.Config) -> None:
     """Take the frames from the store, or decode them again as the run's protocol says."""
     from vireo.media import pool, resize
-    from vireo.media.sample import Request
+    from vireo.media.decode import Request
     from vireo.media.store import Store, stored
 
     protocol = shown.result["protocol"]
     if not examples or not protocol.get("frames"):
         return
     try:
-        table = tables.read_videos(ITEMS / f"{shown.result['benchmark']}.videos.parquet")
+        table = item_table.read_videos(ITEMS / f"{shown.result['benchmark']}.videos.parquet")
         inventory = {str(row["video"]): row for row in table.to_dict("records")}
         spans = _spans(shown, examples)
         rule = {k: v for k, v in protocol["frames"].items() if k != "store"}

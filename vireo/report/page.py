@@ -15,9 +15,9 @@ from markupsafe import Markup
 import vireo
 from vireo import config as cfg
 from vireo.report import examples, plots
-from vireo.report.gather import Gathered, Shown, gather
-from vireo.run.console import log, progress
-from vireo.run.files import write_text
+from vireo.report.load import Gathered, Shown, gather
+from vireo.utils.cli import log, progress
+from vireo.utils.files import write_text
 
 HERE = Path(__file__).parent
 # Word -> (sign, kind); the sign says it again for readers who see no colour.
@@ -253,7 +253,7 @@ def metrics_table(results: list[dict[str, Any]]) -> str:
 
 def summary(paths: list[Path]) -> str:
     """A few lines of plain text per result, for the end of a command."""
-    from vireo.report.gather import read_result
+    from vireo.report.load import read_result
 
     lines = []
     for path in paths:

@@ -21,11 +21,11 @@ from vireo.errors import VireoError
 from vireo.fetch import local
 from vireo.fetch.receipt import readable
 from vireo.report import plots
-from vireo.report.gather import read_result
+from vireo.report.load import read_result
 from vireo.report.page import HERE, SIGNS, flat, interval, number, signed
-from vireo.run import papers, published
-from vireo.run.console import log
-from vireo.run.files import write_json, write_text
+from vireo.results import papers, published
+from vireo.utils.cli import log
+from vireo.utils.files import write_json, write_text
 
 TITLES = {
     "viclip": ("ViCLIP (InternVid)", "arXiv:2307.06942"),

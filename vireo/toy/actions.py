@@ -12,10 +12,10 @@ from pathlib import Path
 import numpy as np
 
 from vireo import toy
-from vireo.run.files import write_text
 from vireo.toy import scene, video
 from vireo.toy.kinetics import TINTS, identifier
 from vireo.toy.viclip_train import background, event, held_out
+from vireo.utils.files import write_text
 
 PER_CLASS = {"train": 80, "val": 12}
 SIZE = (64, 48)

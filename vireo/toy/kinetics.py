@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 
 from vireo import toy
-from vireo.run.files import atomic
 from vireo.toy import captions, scene, video
 from vireo.toy.viclip_train import background, event, held_out
+from vireo.utils.files import atomic
 
 PER_CLASS = {"train": 24, "val": 6}
 TINTS = {"train": range(6), "val": range(6, 8)}  # as in the other toy sets

@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 
 from vireo import toy
-from vireo.run.files import write_json, write_text
 from vireo.toy import scene, video
 from vireo.toy.viclip_train import background
+from vireo.utils.files import write_json, write_text
 
 WIDTH, HEIGHT, FPS = 64, 64, 4
 COUNTS = {"train": 240, "test": 40}

@@ -15,10 +15,10 @@ from pathlib import Path
 import numpy as np
 
 from vireo import toy
-from vireo.run.files import atomic
 from vireo.toy import scene, video
 from vireo.toy.kinetics import TINTS
 from vireo.toy.viclip_train import background, event, held_out
+from vireo.utils.files import atomic
 
 COLOURS = ("red", "blue", "green")
 ORDERS = tuple(itertools.permutations(COLOURS))

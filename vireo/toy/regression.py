@@ -15,10 +15,10 @@ import numpy as np
 
 from vireo import toy
 from vireo.benchmarks._action_lists import VIEW_MEAN
-from vireo.run.files import write_text
 from vireo.toy import scene, video
 from vireo.toy.kinetics import TINTS, identifier
 from vireo.toy.viclip_train import background, event
+from vireo.utils.files import write_text
 
 NUMBER = {"train": 720, "val": 48, "test": 64}
 WIDEST = 2.0  # of the target, to both sides

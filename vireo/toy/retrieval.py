@@ -6,10 +6,10 @@ Every fourth video has two captions, one of them in other words.
 from pathlib import Path
 
 from vireo import toy
-from vireo.run.files import write_json
 from vireo.toy import captions, scene
 from vireo.toy.kinetics import TINTS, clip, identifier
 from vireo.toy.viclip_train import held_out
+from vireo.utils.files import write_json
 
 VIDEOS = 48
 

@@ -16,8 +16,8 @@ import numpy as np
 
 from vireo import toy
 from vireo.media import sens_write
-from vireo.run.files import write_json, write_text
 from vireo.toy.scene import COLOURS, SHAPES
+from vireo.utils.files import write_json, write_text
 
 WIDTH, HEIGHT = 64, 48
 STEP, VIEWS = 20, 26  # sensor frames per view; SQA3D keeps one of 20

@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 
 from vireo import toy
-from vireo.run.files import write_json
 from vireo.toy import captions, scene, video
+from vireo.utils.files import write_json
 
 ROUNDS = 6  # clips per combination
 TINTS = range(6)  # the last two tints belong to the test sets

@@ -16,9 +16,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from vireo import toy
-from vireo.run.files import write_text
 from vireo.toy import captions, scene, video
 from vireo.toy.viclip_train import background, event, held_out
+from vireo.utils.files import write_text
 
 TINTS = range(6, 8)  # never seen in training
 PER_SPLIT = 24

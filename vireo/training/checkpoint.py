@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import IO, Any
 
 from vireo.errors import VireoError
-from vireo.run import files
-from vireo.run.console import log
+from vireo.utils import files
+from vireo.utils.cli import log
 
 KEEP = 2
 

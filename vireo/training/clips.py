@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 
 from vireo.media import sampling
+from vireo.media.decode import Request, take
 from vireo.media.pool import decode
-from vireo.media.sample import Request, take
-from vireo.run import files
-from vireo.run.console import log
-from vireo.training.again import Replacing
-from vireo.training.feed import working_on
 from vireo.training.lists import Pair, Pairs
+from vireo.training.loader import working_on
+from vireo.training.resample import Replacing
+from vireo.utils import files
+from vireo.utils.cli import log
 
 Part = tuple[str, float | None, float | None]  # path, start, end
 

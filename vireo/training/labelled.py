@@ -13,10 +13,10 @@ import pandas as pd
 
 from vireo.benchmarks import actions
 from vireo.errors import VireoError
-from vireo.run.console import log
-from vireo.training import blocks
+from vireo.training import recipe as blocks
 from vireo.training.clips import Clips
 from vireo.training.lists import Pair
+from vireo.utils.cli import log
 
 # How the lists are read (options of the benchmark module), and one list or both.
 LISTS = {

@@ -16,8 +16,8 @@ from contextlib import ExitStack
 from typing import Any
 
 from vireo.errors import VireoError
-from vireo.run import device
-from vireo.run.plan import visible_gpus
+from vireo.utils import device
+from vireo.workflow.plan import visible_gpus
 
 PORTS = range(20_000, 30_000)
 KEPT = ("SLURM_JOB_ID", "SLURM_CONF", "SLURM_CLUSTER_NAME")

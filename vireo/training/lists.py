@@ -14,10 +14,10 @@ import numpy as np
 
 from vireo.errors import VireoError
 from vireo.nn.templates import expand
-from vireo.nn.words import clean
-from vireo.run import files
-from vireo.run.console import log
+from vireo.nn.text_clean import clean
 from vireo.training import seeds
+from vireo.utils import files
+from vireo.utils.cli import log
 
 SUBSAMPLE_SEED = 42
 

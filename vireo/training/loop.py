@@ -19,26 +19,26 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from vireo.errors import VireoError
-from vireo.run import device
-from vireo.run.console import Progress, log
 from vireo.training import (
     Batch,
     Metrics,
     Step,
     Task,
-    blocks,
     checkpoint,
     data,
+    export,
     load,
     optim,
-    outcome,
     parallel,
     seeds,
     sharded,
 )
+from vireo.training import recipe as blocks
 from vireo.training import schedule as schedules
-from vireo.training.feed import Feed
-from vireo.training.record import Record, curve
+from vireo.training.loader import Feed
+from vireo.training.metrics_log import Record, curve
+from vireo.utils import device
+from vireo.utils.cli import Progress, log
 
 SAVE_S = 600.0
 REDRAW_S = 120.0
@@ -54,9 +54,9 @@ def train(name: str, recipe: dict[str, Any], config: dict[str, Any], threads: in
         torch.set_num_threads(threads)
     kind = load(recipe["task"])
     task = kind(recipe, config)  # type: ignore[call-arg]
-    key = outcome.digest(recipe, task.fingerprint())
+    key = export.digest(recipe, task.fingerprint())
     results = Path("results/training") / name
-    if outcome.finished(results, key):
+    if export.finished(results, key):
         log.info("%s is trained already: %s", name, results)
         return results / "weights.safetensors"
     state = Path("cache/training") / name / key
@@ -70,7 +70,7 @@ def train(name: str, recipe: dict[str, Any], config: dict[str, Any], threads: in
         run.loop()
         weights = run.final_weights() if accelerator.is_main_process or run.sharded else {}
         if accelerator.is_main_process:
-            outcome.publish(results, state, name, weights, run.about(key))
+            export.publish(results, state, name, weights, run.about(key))
             log.info("%s: trained, %s", name, results)
         accelerator.wait_for_everyone()
     return results / "weights.safetensors"
@@ -310,7 +310,7 @@ class Run:
                 file = f"best-{self.step:09d}.safetensors"
                 tensors = self._trainable()
                 if self.main:
-                    outcome.write_tensors(self.state / file, tensors, {})
+                    export.write_tensors(self.state / file, tensors, {})
                 self.best = {"metric": metric, "value": value, "step": self.step, "file": file}
         return {f"val_{name}": value for name, value in numbers.items()}
 
@@ -323,7 +323,7 @@ class Run:
     def _check_failures(self) -> None:
         share = float(self.config.get("max_failed", 0.2))
         # Each video counts once, against the samples met so far; those of validation do not.
-        failed = [one for one in outcome.failures(self.state) if one.get("split") != "val"]
+        failed = [one for one in export.failures(self.state) if one.get("split") != "val"]
         met = min(self.drawn * self.accelerator.num_processes, len(self.samples))
         if len(failed) > share * met:
             raise VireoError(

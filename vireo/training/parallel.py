@@ -14,8 +14,8 @@ from accelerate.utils import DistributedDataParallelKwargs
 from torch import Tensor, nn
 
 from vireo.errors import VireoError
-from vireo.run import device
 from vireo.training import Batch, Metrics, Step, Task
+from vireo.utils import device
 
 PRECISION = {"float32": "no", "bfloat16": "bf16", "float16": "fp16"}
 

@@ -19,17 +19,18 @@ from torch.nn import functional as F
 
 from vireo.errors import VireoError, unknown
 from vireo.fetch import receipt
-from vireo.media.sample import Request, take
+from vireo.media.decode import Request, take
 from vireo.models import mmduet
+from vireo.models.mmduet.chat import SYSTEM_PROMPT, Text
 from vireo.nn import checkpoint, lora
-from vireo.run import files
-from vireo.run.device import dtype as dtype_of
-from vireo.streaming.conversation import SYSTEM_PROMPT, Text
-from vireo.training import Batch, Metrics, Step, blocks, duet_data, optim, seeds
+from vireo.training import Batch, Metrics, Step, mmduet_data, optim, seeds
 from vireo.training import Task as Protocol
-from vireo.training.again import Replacing
-from vireo.training.duet_metadata import scan
-from vireo.training.feed import working_on
+from vireo.training import recipe as blocks
+from vireo.training.loader import working_on
+from vireo.training.mmduet_durations import scan
+from vireo.training.resample import Replacing
+from vireo.utils import files
+from vireo.utils.device import dtype as dtype_of
 
 DATA = {"corpora": [], "metadata": "videos_metadata.json", "cache": False}
 CORPUS = {
@@ -56,13 +57,13 @@ class Samples(Replacing):
     def __init__(self, task: "Task") -> None:
         super().__init__(task.seed)
         self.task = task
-        self.entries: list[tuple[duet_data.Sample, Path, int]] = []
+        self.entries: list[tuple[mmduet_data.Sample, Path, int]] = []
         self.cached: dict[tuple[str, float], np.ndarray] = {}
         for corpus in task.corpora:
             root = files.inside(blocks.source(task.recipe, corpus["videos"]), corpus["folder"])
             annotations = files.read_json(task.file(corpus), "annotations")
             metadata = task.metadata(corpus, annotations)
-            made = duet_data.samples(corpus["kind"], annotations, metadata, corpus["fps"])
+            made = mmduet_data.samples(corpus["kind"], annotations, metadata, corpus["fps"])
             for sample in made:
                 path = files.inside(root, metadata[sample.video].get("path") or sample.video)
                 self.entries.append((sample, path, int(corpus["max_frames"])))
@@ -80,7 +81,7 @@ class Samples(Replacing):
     def _one(self, epoch: int, index: int) -> tuple[dict[str, Any] | None, str, str]:
         sample, path, most = self.entries[index]
         rng = seeds.numpy_generator(self.seed, "turns", epoch, index)
-        sample = duet_data.clipped(duet_data.drawn(sample, rng), most)
+        sample = mmduet_data.clipped(mmduet_data.drawn(sample, rng), most)
         frames, error = self._frames(sample, path)
         if frames is None:
             return None, sample.video, error
@@ -88,11 +89,11 @@ class Samples(Replacing):
             short = f"{len(frames)} frames where {sample.end} are needed"
             return None, sample.video, error or short
         task = self.task
-        encoded = duet_data.encode(sample, task.text, task.options["system"], task.tokens)
+        encoded = mmduet_data.encode(sample, task.text, task.options["system"], task.tokens)
         shown = torch.from_numpy(frames[sample.start : sample.end].transpose(0, 3, 1, 2))
         return {"encoded": encoded, "frames": shown.contiguous()}, sample.video, ""
 
-    def _frames(self, sample: duet_data.Sample, path: Path) -> tuple[np.ndarray | None, str]:
+    def _frames(self, sample: mmduet_data.Sample, path: Path) -> tuple[np.ndarray | None, str]:
         if str(path) in self.deadly:
             return None, self.deadly[str(path)]
         key = (str(path), sample.fps)
@@ -149,7 +150,7 @@ class Task(Protocol):
             raise VireoError(f"no annotations {path} (recipe: data.corpora)")
         return path
 
-    def metadata(self, corpus: dict[str, Any], annotations: Any) -> duet_data.Metadata:
+    def metadata(self, corpus: dict[str, Any], annotations: Any) -> mmduet_data.Metadata:
         """Duration of each video: from the file beside the annotations, else measured once."""
         given = blocks.source(self.recipe, corpus["annotations"]) / self.data["metadata"]
         if given.exists():
@@ -201,9 +202,9 @@ class Task(Protocol):
         return {
             "ids": padded([row.ids for row in rows], self.text.pad or 0),
             "padding": padded([[1] * len(row.ids) for row in rows], 0),
-            "labels": padded([row.labels for row in rows], duet_data.IGNORE),
-            "informative": padded([row.informative for row in rows], duet_data.IGNORE),
-            "relevance": padded([row.relevance for row in rows], duet_data.IGNORE),
+            "labels": padded([row.labels for row in rows], mmduet_data.IGNORE),
+            "informative": padded([row.informative for row in rows], mmduet_data.IGNORE),
+            "relevance": padded([row.relevance for row in rows], mmduet_data.IGNORE),
             "frames": torch.cat([sample["frames"] for sample in samples]),
             "failures": [failure for sample in samples for failure in sample["failures"]],
         }
@@ -267,7 +268,7 @@ def adapter_name(name: str) -> str:
 def losses(out: dict[str, Tensor], batch: Batch, wiring: str) -> tuple[Tensor, Metrics]:
     """Mean cross-entropy of labelled tokens plus that of all labelled frames, both heads as one."""
     labels = batch["labels"]
-    if not (labels != duet_data.IGNORE).any():
+    if not (labels != mmduet_data.IGNORE).any():
         # parity: without a label the first position is given the second token
         labels = labels.clone()
         labels[:, 0] = batch["ids"][:, 1]
@@ -277,7 +278,7 @@ def losses(out: dict[str, Tensor], batch: Batch, wiring: str) -> tuple[Tensor, M
         return words, {"words": words.detach(), "video": torch.zeros(())}
     logits = torch.cat([out["informative"], out["relevance"]]).flatten(0, 1).float()
     marks = torch.cat([batch["informative"], batch["relevance"]]).flatten()
-    if not (marks != duet_data.IGNORE).any():
+    if not (marks != mmduet_data.IGNORE).any():
         marks = marks.clone()
         marks[0] = 0
     video = F.cross_entropy(logits, marks)

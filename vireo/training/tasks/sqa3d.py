@@ -16,14 +16,15 @@ from torch import Tensor, nn
 from vireo import benchmarks
 from vireo.benchmarks._sqa3d_items import UNKNOWN
 from vireo.fetch import receipt
-from vireo.media.sample import Request
+from vireo.media.decode import Request
 from vireo.models import clipbert
 from vireo.nn import answers
-from vireo.run.console import log
-from vireo.run.files import digest
-from vireo.training import Batch, Metrics, Step, blocks, seeds
+from vireo.training import Batch, Metrics, Step, seeds
 from vireo.training import Task as Protocol
-from vireo.training.scenes import Samples, Validation
+from vireo.training import recipe as blocks
+from vireo.training.tasks._sqa3d_samples import Samples, Validation
+from vireo.utils.cli import log
+from vireo.utils.files import digest
 
 if TYPE_CHECKING:
     from accelerate import Accelerator

@@ -15,12 +15,13 @@ from torch.nn import functional as F
 from vireo.benchmarks import actions
 from vireo.errors import VireoError, unknown
 from vireo.models import viclip_classifier
-from vireo.run.console import log
-from vireo.training import Batch, Metrics, Step, blocks, labelled, seeds, strong
+from vireo.training import Batch, Metrics, Step, labelled, rand_augment, seeds
 from vireo.training import Task as Protocol
+from vireo.training import recipe as blocks
 from vireo.training.augment import augment, normalised
 from vireo.training.clips import Clips, OfClips
-from vireo.training.feed import once
+from vireo.training.loader import once
+from vireo.utils.cli import log
 
 DATA = {
     **labelled.LISTS,
@@ -63,7 +64,7 @@ class Samples(OfClips):
         if self.train:
             rng = seeds.numpy_generator(task.seed, "augment", draw, index)
             if data["rand_augment"]:
-                frames = strong.rand_augment(frames, data["rand_augment"], data["mean"], rng)
+                frames = rand_augment.rand_augment(frames, data["rand_augment"], data["mean"], rng)
             clip = augment(frames, rng, task.size, data["scale"], data["flip"], data["resize"])
         else:
             clip = task.validation_clip(frames)
@@ -159,9 +160,9 @@ class Task(Protocol):
         clips = normalised(batch["clip"], self.data)
         for place, clip in enumerate(clips):
             rng = seeds.numpy_generator(self.seed, "erase", step.step, step.first, place)
-            strong.erase(clip, float(self.data["erase"]), rng)
+            rand_augment.erase(clip, float(self.data["erase"]), rng)
         seed = seeds.number(self.seed, "mix", step.step, step.first) % 2**32
-        clips, soft = strong.mix(clips, batch["label"], len(self.number), seed, self.data)
+        clips, soft = rand_augment.mix(clips, batch["label"], len(self.number), seed, self.data)
         logits = model(clips).float()
         value = -(soft * F.log_softmax(logits, dim=-1)).sum(-1).mean()
         return value, {"acc": (logits.argmax(1) == soft.argmax(1)).float().mean()}

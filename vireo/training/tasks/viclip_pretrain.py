@@ -19,11 +19,12 @@ from vireo.errors import VireoError
 from vireo.fetch import receipt
 from vireo.models import viclip
 from vireo.nn.tokenizer import Tokenizer
-from vireo.training import Batch, Metrics, Step, blocks, contrastive, lists, optim, schedule, seeds
+from vireo.training import Batch, Metrics, Step, contrastive, lists, optim, schedule, seeds
 from vireo.training import Task as Protocol
+from vireo.training import recipe as blocks
 from vireo.training.augment import augment, normalised
 from vireo.training.clips import Clips, OfClips
-from vireo.training.feed import once
+from vireo.training.loader import once
 
 NO_DECAY = (
     "temp",

@@ -13,7 +13,8 @@ from torch.nn import functional as F
 
 from vireo.errors import VireoError, unknown
 from vireo.models import videomamba
-from vireo.training import Batch, Metrics, Step, blocks, optim, seeds, strong
+from vireo.training import Batch, Metrics, Step, optim, rand_augment, seeds
+from vireo.training import recipe as blocks
 from vireo.training.augment import normalised
 from vireo.training.tasks import viclip_finetune
 
@@ -82,7 +83,7 @@ class Task(viclip_finetune.Task):
 
     def _rows(self, names: list[str] | None) -> list[int] | None:
         """Row of the file's head for each class; None when the file's rows have no names."""
-        from vireo.run.classifier import rows_of
+        from vireo.inference.engines.classifier import rows_of
 
         assert self.labels is not None
         return None if names is None else rows_of(self.labels, names)
@@ -96,7 +97,7 @@ class Task(viclip_finetune.Task):
         clips = normalised(batch["clip"], self.data)
         for place, clip in enumerate(clips):
             rng = seeds.numpy_generator(self.seed, "erase", step.step, step.first, place)
-            strong.erase(clip, float(self.data["erase"]), rng)
+            rand_augment.erase(clip, float(self.data["erase"]), rng)
         value = F.mse_loss(model(clips).float().squeeze(1), batch["label"].float())
         return value, {}
 

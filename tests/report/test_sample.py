@@ -1,0 +1,204 @@
+"""One's own videos on the terminal, and one sample on a page: tiny models, real scripts."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.e2e import world
+from vireo import config as cfg
+from vireo.errors import VireoError
+from vireo.inference import video
+from vireo.models import viclip_classifier
+from vireo.report import sample
+from vireo.tables import items as item_table
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory):
+    """A folder with a small Video-MME, prepared, and the tiny models' weights and configuration."""
+    from types import SimpleNamespace
+
+    from safetensors.torch import save_file
+
+    from vireo.benchmarks import videomme
+
+    folder = tmp_path_factory.mktemp("small")
+    world.make(folder / "data", short=2)
+    world.weights(folder / "tiny.safetensors")
+    arch = {"image_size": 32, "patch_size": 16, "width": 32, "layers": 2, "heads": 2}
+    arch |= {"num_frames": 4, "num_classes": 16}
+    state = viclip_classifier.build(arch).state_dict()
+    named = {"labels": "[" + ", ".join(f'"class {n}"' for n in range(16)) + "]"}
+    save_file(state, folder / "ft.safetensors", metadata=named)
+    config = world.settings(folder / "data", folder / "tiny.safetensors")
+    config["models"]["tiny_ft"] = {
+        **world.block(arch=arch), "family": "viclip_classifier", "fulfils": ["Classifier"],
+        "weights": None,
+    }  # fmt: skip
+    del config["models"]["tiny_ft"]["artifacts"]
+    config["decode"] = {"workers": 0}
+    whole = cfg.load(over=config)
+    block = cfg.benchmark(whole, "videomme")
+    sources = {"data": folder / "data"}
+    items = videomme.items(sources, block)
+    item_table.write(items, folder / "cache/items/videomme.parquet")
+    inventory = videomme.videos(sources, items, block)
+    item_table.write(inventory, folder / "cache/items/videomme.videos.parquet")
+    return SimpleNamespace(folder=folder, config=whole)
+
+
+@pytest.fixture(autouse=True)
+def _no_lock(monkeypatch, small) -> None:
+    monkeypatch.setenv("VIREO_TRUST_DEVICES", "1")  # other tests may hold the machine's CPU lock
+    monkeypatch.chdir(small.folder)
+
+
+def told(small, capsys, model, place, texts=(), questions=(), weights=None) -> tuple[int, str]:
+    with video.loaded(small.config, model, None, weights) as held:
+        code = video.say(
+            small.config, held, video.videos(Path(place)), list(texts), list(questions)
+        )
+    return code, capsys.readouterr().out
+
+
+def test_texts_are_ranked_with_probabilities(small, capsys) -> None:
+    weights = "tiny.safetensors"
+    film = "data/videos/film00.mp4"
+    code, text = told(small, capsys, "tiny", film, ["a red ball", "a dog", "a cat"], (), weights)
+    shares = [float(line.split("%")[0]) for line in text.splitlines()]
+    assert code == 0 and len(shares) == 3 and shares == sorted(shares, reverse=True)
+    assert abs(sum(shares) - 100) < 0.2 and "a red ball" in text
+
+
+def test_a_folder_gives_a_table_and_broken_videos_a_row(small, capsys, tmp_path) -> None:
+    (tmp_path / "a.mp4").write_bytes((small.folder / "data/videos/film00.mp4").read_bytes())
+    (tmp_path / "b.mp4").write_bytes(b"no video")
+    code, text = told(small, capsys, "tiny", tmp_path, ["a dog", "a cat"], (), "tiny.safetensors")
+    rows = [line.split("\t") for line in text.splitlines()]
+    assert code == 0 and rows[0][0] == "video" and len({len(row) for row in rows}) == 1
+    said = {Path(row[0]).name: row for row in rows[1:]}
+    assert said["a.mp4"][1] in ("a dog", "a cat") and float(said["a.mp4"][2]) >= 0.5
+    assert "b.mp4" in said["b.mp4"][-1]
+
+
+def test_a_classifier_names_its_best_classes(small, capsys) -> None:
+    film = "data/videos/film00.mp4"
+    code, text = told(small, capsys, "tiny_ft", film, weights="ft.safetensors")
+    assert code == 0 and len(text.splitlines()) == 5 and "class " in text
+
+
+def test_a_videomamba_names_classes_too(small, capsys) -> None:
+    over = {"models": {"toy_videomamba_short": {"weights": None}}, "decode": {"workers": 0}}
+    config = cfg.load(over={**over, "device": "cpu"})
+    with video.loaded(config, "toy_videomamba_short") as held:
+        film = video.videos(Path("data/videos/film00.mp4"))
+        assert video.say(config, held, film, [], []) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 5
+
+
+def test_an_answerer_answers() -> None:
+    import torch
+
+    class Model:
+        answers = ("left", "right", "yes")
+
+        def transform(self, frames, view):
+            return torch.zeros(len(frames), 3, 8, 8)
+
+        def encode(self, clips):
+            assert clips.shape[:3] == (1, 2, 2)
+            return clips
+
+        def answer(self, features, rows, questions, length):
+            return torch.arange(5.0).repeat(len(questions), 2, 1)
+
+        def aggregate(self, logits, how):
+            return logits.logsumexp(1)
+
+    import numpy as np
+
+    protocol = {"frames": {"n": 2, "clips": 2}, "prompt": {"tokens": 9}}
+    held = video.Loaded("toy", "Answerer", Model(), protocol, "sqa3d")
+    frames = np.zeros((4, 8, 8, 3), np.uint8)
+    guesses = video.Answers(held, ["Where is the door?", "And the window?"])(frames)
+    assert len(guesses) == 2 and [g.text for g in guesses[0]][:3] == ["(row 4)", "(row 3)", "yes"]
+
+
+@pytest.mark.parametrize(
+    ("model", "texts", "questions", "message"),
+    [
+        ("tiny", ["one"], [], "at least two texts"),
+        ("tiny", [], ["what?"], "--ask is for an Answerer; tiny is a DualEncoder"),
+        ("clipbert", [], [], "ask something"),
+        ("tiny_ft", ["a", "b"], [], "--texts is for a DualEncoder; tiny_ft is a Classifier"),
+    ],
+)
+def test_what_a_model_cannot_do(small, model, texts, questions, message) -> None:
+    with pytest.raises(VireoError, match=message):
+        video.check(small.config, model, None, {"texts": texts, "ask": questions})
+
+
+def test_what_is_not_there(small) -> None:
+    with pytest.raises(VireoError, match=r"no video at nowhere\.mp4"):
+        video.videos(Path("nowhere.mp4"))
+    with pytest.raises(VireoError, match=r"known endings: \.mp4"):
+        video.videos(Path("cache"))
+    with (
+        pytest.raises(VireoError, match=r"snakemake --cores 2 data/receipts/tiny_weights.json"),
+        video.loaded(small.config, "tiny"),
+    ):
+        pass
+    with pytest.raises(VireoError, match=r"scripts/duet.py --model toy_mmduet"):
+        video.suitable(small.config, "toy_mmduet")
+    with pytest.raises(VireoError, match="sqa3d needs an Answerer, tiny is a DualEncoder"):
+        video.suitable(small.config, "tiny", "sqa3d")
+
+
+def test_every_released_model_finds_a_protocol() -> None:
+    config = cfg.load()
+    found = {}
+    for name, block in config["models"].items():
+        if {"DualEncoder", "Classifier", "Answerer"} & set(block["fulfils"]):
+            found[name] = video.suitable(config, name)[0]
+    assert found["viclip"] == found["clip_l14"] == "k400" and found["clipbert"] == "sqa3d"
+    assert found["videomamba_t16_lvu_director"] == "lvu_director"
+    assert found["viclip_ft_ssv2"] == "ssv2" and found["toy_viclip"] == "toy_kinetics"
+
+
+def test_one_sample_on_a_page(small) -> None:
+    config = small.config
+    asked = sample.Asked("tiny", "videomme", "000-1", str(small.folder / "tiny.safetensors"))
+    out = small.folder / "page.html"
+    sample.write(config, asked, out)
+    text = out.read_text()
+    assert text.count("data:image/jpeg;base64,") >= 16 and "What happens?" in text
+    assert "8 × 3 × 32 × 32" in text and "right answer" in text and "frames.rule" in text
+    assert not re.search(r"https?://(?!www\.w3\.org/)", re.sub(r"data:[^\"]*", "", text))
+    facts = sample.look(config, asked)
+    assert [p[:2] for p in facts["prompts"]] == ["A.", "B.", "C.", "D."]
+    assert facts["scores"][0]["text"] == facts["prediction"]
+    assert abs(sum(s["share"] for s in facts["scores"]) - 1) < 1e-6
+    with pytest.raises(VireoError, match="unknown item '000-9'; did you mean '000-"):
+        sample.look(config, sample.Asked("tiny", "videomme", "000-9"))
+
+
+def test_command_line(small) -> None:
+    script = [sys.executable, str(cfg.HOME / "scripts/infer.py")]
+    config = small.folder / "mine.yaml"
+    import json
+
+    config.write_text(json.dumps(world.settings(small.folder / "data", Path("tiny.safetensors"))))
+    call = [*script, "tiny", "--video", "data/videos/film00.mp4", "--texts", "a dog", "a cat"]
+    done = subprocess.run(
+        [*call, "--config", str(config), "--weights", "tiny.safetensors", "--device", "cpu"],
+        capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert len(done.stdout.splitlines()) == 2 and "%" in done.stdout
+    done = subprocess.run([*script, "tiny", "--texts", "a", "b"], capture_output=True)
+    assert done.returncode == 2 and b"--video FILE" in done.stderr
+    done = subprocess.run([*script, "tiny", "--only", "1", "--show", "x"], capture_output=True)
+    assert done.returncode == 2 and b"--show FILE needs a benchmark and --only ID" in done.stderr

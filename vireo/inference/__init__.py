@@ -1,0 +1,1 @@
+"""From items and weights to prediction rows, through the journal."""

@@ -1,0 +1,1 @@
+"""One engine per model protocol: decoded clips in, prediction rows out."""

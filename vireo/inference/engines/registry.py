@@ -1,0 +1,39 @@
+"""How each kind of model turns decoded clips into prediction rows, one class per protocol.
+
+`vireo.inference.shard` owns everything around it: which clips are due, decoding, batches, journal,
+statuses. An engine gets whole batches of clips and gives the rows of each.
+"""
+
+from types import ModuleType
+from typing import Any
+
+from vireo import models
+from vireo.errors import VireoError
+from vireo.inference.engines.answerer import Answerer
+from vireo.inference.engines.base import Engine
+from vireo.inference.engines.classifier import Classifier
+from vireo.inference.engines.dual_encoder import DualEncoder
+from vireo.inference.engines.watcher import Watcher
+
+ENGINES: dict[str, type[Any]] = {
+    "DualEncoder": DualEncoder,
+    "Classifier": Classifier,
+    "Answerer": Answerer,
+    "Watcher": Watcher,
+}
+
+
+def make(
+    model: Any, module: ModuleType, protocol: dict[str, Any], model_name: str, needs: str
+) -> Engine:
+    """The engine for what a benchmark needs; VireoError when the model is no such thing."""
+    if needs not in ENGINES:
+        raise VireoError(
+            f"no engine for {needs}; vireo/inference/engines/registry.py has {', '.join(ENGINES)}"
+        )
+    if not isinstance(model, getattr(models, needs)):
+        raise VireoError(
+            f"model {model_name!r} is no {needs}, which this benchmark needs "
+            "(`needs` in config/benchmarks.yaml, protocols in vireo/models/__init__.py)"
+        )
+    return ENGINES[needs](model, module, protocol)

@@ -1,0 +1,56 @@
+"""What a watcher's tower made of a video's frames, kept for whoever asks about the video again.
+
+One file per video under cache/embeddings/<key>, where the key names the weights and how frames are
+chosen and sized, but no benchmark, question or threshold: all of these share it. A video that is
+found here is not decoded. Values are kept in the model's own format, so that results are identical.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from vireo.errors import VireoError
+from vireo.inference.pending import Work
+from vireo.utils.cli import log
+from vireo.utils.files import atomic, digest
+
+FOLDER = Path("cache/embeddings")
+# Controls that leave weights and frames as they are.
+HONEST = (None, "shuffled_videos")
+
+
+class Embeddings:
+    """The embeddings of one model and one frame rule."""
+
+    def __init__(self, key: str, folder: Path = FOLDER) -> None:
+        self.folder = Path(folder) / key
+
+    def path(self, work: Work) -> Path:
+        """File of a stretch of video, as it was when it was listed."""
+        return self.folder / f"{digest([work.span, work.source], 32)}.safetensors"
+
+    def get(self, work: Work) -> tuple[Tensor, dict[str, Any]] | None:
+        """Embeddings [T,49,hidden] with `frames` and `flags`, None when absent or torn."""
+        path = self.path(work)
+        try:
+            with safe_open(path, framework="pt") as file:
+                return file.get_tensor("embeddings"), json.loads(file.metadata()["facts"])
+        except FileNotFoundError:
+            return None
+        except (SafetensorError, KeyError, TypeError, ValueError, OSError) as error:
+            log.warning("%s is damaged and made again: %s", path, error)
+            return None
+
+
+def keep(path: Path, embeds: Tensor, frames: list[int], flags: list[str]) -> None:
+    """Write one video's embeddings; a full disk costs time later, not this run's result."""
+    facts = json.dumps({"frames": frames, "flags": flags})
+    try:
+        with atomic(path) as tmp:
+            save_file({"embeddings": embeds.contiguous().cpu()}, tmp, {"facts": facts})
+    except VireoError as error:
+        log.warning("embeddings are not kept: %s", error)

@@ -1,0 +1,261 @@
+"""A model on videos of one's own: no benchmark, no items, an answer on the terminal.
+
+A `DualEncoder` ranks given texts, a `Classifier` names its best classes, an `Answerer` answers
+questions. Frames and views are those of a benchmark's protocol that suits the model; a benchmark
+named by the user takes its place. A broken video of a folder costs its own row.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from vireo import benchmarks
+from vireo import config as cfg
+from vireo.errors import VireoError
+from vireo.inference import cache_key
+from vireo.inference.engines.classifier import Classifier
+from vireo.inference.runner import load_model
+from vireo.media import inventory, pool, resize
+from vireo.media.decode import Request, Sample
+from vireo.utils import device
+from vireo.workflow.plan import Plan
+
+TOP = 5
+TOKENS = 100
+
+
+@dataclass
+class Guess:
+    """One text, class or answer with its probability and the score behind it."""
+
+    text: str
+    share: float
+    score: float
+
+
+@dataclass
+class Loaded:
+    """A model with the protocol that its frames are taken by."""
+
+    name: str
+    kind: str  # DualEncoder, Classifier or Answerer
+    model: Any
+    protocol: dict[str, Any]
+    module: str  # of the benchmark that the protocol is from
+
+
+def suitable(config: cfg.Config, model: str, benchmark: str | None = None) -> tuple[str, str]:
+    """(benchmark whose protocol suits a model, what the model is there).
+
+    First one that the model's block has a protocol for, one that stands in the model's name, or
+    one of as many classes as it has.
+    VireoError for a model that can only watch, and for a benchmark that needs something else.
+    """
+    block = cfg.model(config, model)
+    kinds = block["fulfils"]
+    if benchmark is not None:
+        needs = cfg.benchmark(config, benchmark)["needs"]
+        if needs not in kinds:
+            here = " and ".join(map(article, kinds))
+            raise VireoError(f"{benchmark} needs {article(needs)}, {model} is {here}")
+        return benchmark, needs
+    if not {"DualEncoder", "Classifier", "Answerer"} & set(kinds):
+        raise VireoError(
+            f"{model} watches videos as they play: python scripts/duet.py --model {model} --video …"
+        )
+    classes = block["arch"].get("num_classes")
+    ranked = []
+    for place, (name, bench) in enumerate(config["benchmarks"].items()):
+        if bench["needs"] not in kinds or bench["needs"] == "Watcher":
+            continue
+        fits = classes is not None and (bench.get("options") or {}).get("classes") == classes
+        toy = name.startswith("toy_") == model.startswith("toy_")
+        named = name.removeprefix("toy_") in model  # videomamba_t16_lvu_scene
+        zero_shot = bench.get("module") == "kinetics"
+        own = name in block.get("protocols", {})
+        order = (not toy, not own, not named, not fits, not zero_shot, place)
+        ranked.append((order, name, bench["needs"]))
+    if not ranked:
+        raise VireoError(
+            f"no benchmark fits {model}; name one: infer.py {model} BENCHMARK --video …"
+        )
+    _, name, needs = min(ranked)
+    return name, needs
+
+
+@contextmanager
+def loaded(
+    config: cfg.Config,
+    model: str,
+    benchmark: str | None = None,
+    weights: str | None = None,
+    where: str | None = None,
+) -> Iterator[Loaded]:
+    """The model on a device, held during the block; weights as the block says unless given."""
+    benchmark, kind = suitable(config, model, benchmark)
+    block = cfg.model(config, model)
+    path = weights or Plan(config, cfg.HOME).weights(model)
+    if not weights and path and not Path(path).exists():
+        raise VireoError(
+            f"the weights of {model} are not here: `snakemake --cores 2 {path}` brings or trains "
+            "them, or name a file: --weights FILE"
+        )
+    protocol = cfg.protocol(config, model, benchmark)
+    with device.lease(where or config["device"]) as held:
+        found = cache_key.find_weights(path or None, block)
+        module = config["benchmarks"][benchmark].get("module") or benchmark
+        whole = load_model(config, model, found, held, protocol)
+        yield Loaded(model, kind, whole, protocol, module)
+
+
+def videos(place: Path) -> list[Path]:
+    """A video file, or all videos below a folder in order of name. VireoError without any."""
+    if place.is_file():
+        return [place]
+    if not place.is_dir():
+        raise VireoError(f"no video at {place}")
+    found = sorted(Path(path) for path, _ in inventory.videos(place))
+    if not found:
+        raise VireoError(f"no video below {place} (known endings: {', '.join(inventory.VIDEOS)})")
+    return found
+
+
+def frames_of(config: cfg.Config, held: Loaded, paths: list[Path]) -> Iterator[tuple[Path, Sample]]:
+    """Each video with its decoded frames, in order of completion."""
+    rule = {k: v for k, v in held.protocol["frames"].items() if k != "store"}
+    size = resize.before_store(held.protocol.get("resize"))
+    by_id = {str(number): path for number, path in enumerate(paths)}
+    requests = [Request(id, str(path), "file", rule, size) for id, path in by_id.items()]
+    settings = {**config["decode"]}
+    if len(paths) == 1:
+        settings["workers"] = 1
+    for sample in pool.decode(requests, settings):
+        yield by_id[sample.video], sample
+
+
+class Ranker:
+    """Frames -> the given texts, best first; the shares are the softmax of the scores."""
+
+    def __init__(self, held: Loaded, texts: list[str]) -> None:
+        self.held, self.texts = held, texts
+        self.table = held.model.embed_text(texts).float().cpu()
+
+    def __call__(self, frames: np.ndarray) -> list[Guess]:
+        """uint8 [T,H,W,3] -> guesses."""
+        model = self.held.model
+        clip = model.transform(np.ascontiguousarray(frames), self.held.protocol)[None]
+        scores = model.logit_scale * (self.table @ model.embed_video(clip).float().cpu()[0])
+        return _best(self.texts, scores, len(self.texts))
+
+
+class Names:
+    """Frames -> the best class names; views are merged by the mean of their softmax."""
+
+    def __init__(self, held: Loaded) -> None:
+        self.held = held
+        module = benchmarks.module(held.module)
+        self.engine = Classifier(held.model, module, held.protocol)
+
+    def __call__(self, frames: np.ndarray) -> list[Guess]:
+        """uint8 [segments*T,H,W,3] -> guesses."""
+        views = self.engine.transform(np.ascontiguousarray(frames))
+        logits = torch.stack(
+            [self.held.model.classify(view[None]).float().cpu()[0] for view in views]
+        )
+        if logits.shape[1] == 1:
+            return [Guess("value", 1.0, float(logits.mean()))]
+        names = self.held.model.labels or [f"class {n}" for n in range(logits.shape[1])]
+        return _best(names, logits.softmax(1).mean(0).log(), TOP)
+
+
+class Answers:
+    """Frames -> the best answers to one question each."""
+
+    def __init__(self, held: Loaded, questions: list[str]) -> None:
+        self.held, self.questions = held, questions
+
+    def __call__(self, frames: np.ndarray) -> list[list[Guess]]:
+        """uint8 [clips*n,H,W,3] -> guesses per question."""
+        model, protocol = self.held.model, self.held.protocol
+        prompt = protocol.get("prompt") or {}
+        clip = model.transform(np.ascontiguousarray(frames), protocol)
+        features = model.encode(clip.unflatten(0, (-1, int(protocol["frames"].get("n", 2))))[None])
+        rows = [0] * len(self.questions)
+        logits = model.answer(features, rows, self.questions, int(prompt.get("tokens", TOKENS)))
+        whole = model.aggregate(logits, str(prompt.get("aggregate", "lse"))).float().cpu()
+        names = [*model.answers, *(f"(row {n})" for n in range(len(model.answers), whole.shape[1]))]
+        return [_best(names, row, TOP) for row in whole]
+
+
+def _best(names: list[str], scores: torch.Tensor, count: int) -> list[Guess]:
+    shares = scores.double().softmax(0)
+    order = shares.argsort(descending=True, stable=True)[:count].tolist()
+    return [Guess(names[n], float(shares[n]), float(scores[n])) for n in order]
+
+
+def article(kind: str) -> str:
+    """a DualEncoder, an Answerer."""
+    return f"{'an' if kind[0] in 'AEIO' else 'a'} {kind}"
+
+
+def check(config: cfg.Config, model: str, benchmark: str | None, given: dict[str, list]) -> None:
+    """VireoError for texts or questions (`given["texts"]`, `given["ask"]`) that do not fit a model.
+
+    Asked before weights are loaded, which may take minutes.
+    """
+    kind = suitable(config, model, benchmark)[1]
+    for option, wants in (("texts", "DualEncoder"), ("ask", "Answerer")):
+        if given.get(option) and kind != wants:
+            here = f"{model} is {article(kind)}"
+            raise VireoError(f"--{option} is for {article(wants)}; {here}")
+    if kind == "DualEncoder" and len(given.get("texts") or ()) < 2:
+        raise VireoError("give at least two texts after --texts: probabilities are among them")
+    if kind == "Answerer" and not given.get("ask"):
+        raise VireoError('ask something: --ask "What is on my left?"')
+
+
+def say(
+    config: cfg.Config, held: Loaded, paths: list[Path], texts: list[str], questions: list[str]
+) -> int:
+    """Print what the model says: lines for one video, a table (tabs) for several.
+
+    Returns 1 when no video could be read. VireoError for a single video that cannot be read.
+    """
+    if held.kind == "DualEncoder":
+        ranker = Ranker(held, texts)
+        columns, ask = ["video"], lambda frames: [("", ranker(frames))]
+    elif held.kind == "Classifier":
+        names = Names(held)
+        columns, ask = ["video"], lambda frames: [("", names(frames))]
+    else:
+        answers = Answers(held, questions)
+        columns = ["video", "question"]
+        ask = lambda frames: list(zip(questions, answers(frames), strict=True))  # noqa: E731
+    single, read = len(paths) == 1, 0
+    if not single:
+        print("\t".join([*columns, "best", "probability", "second", "error"]))
+    for path, sample in frames_of(config, held, paths):
+        if sample.frames is None and single:
+            raise VireoError(sample.error or f"cannot read {path}")
+        if sample.frames is None:
+            print("\t".join([str(path), *[""] * (len(columns) + 2), sample.error or sample.status]))
+            continue
+        read += 1
+        for question, guesses in ask(sample.frames):
+            if single:
+                print((f"{question}\n" if question else "") + table(guesses))
+            else:
+                second = guesses[1].text if len(guesses) > 1 else ""
+                head = [str(path), *([question] if question else [])]
+                print("\t".join([*head, guesses[0].text, f"{guesses[0].share:.4f}", second, ""]))
+    return int(not read)
+
+
+def table(guesses: list[Guess]) -> str:
+    """Guesses for a terminal, one a line."""
+    return "\n".join(f"{100 * g.share:6.1f} %  {g.text}  ({g.score:.2f})" for g in guesses)

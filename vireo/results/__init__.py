@@ -1,0 +1,1 @@
+"""From prediction rows to a result: assembled, with provenance, published numbers and verdicts."""

@@ -1,0 +1,160 @@
+"""Where a number comes from: code, hashes, versions, machine, time; secrets redacted."""
+
+import importlib.metadata
+import os
+import platform
+import shlex
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+import vireo
+from vireo.config import HOME
+from vireo.utils.files import digest, read_json, sha256
+from vireo.utils.redact import redact
+
+PACKAGES = (
+    *("torch", "torchvision", "numpy", "pandas", "pyarrow", "av", "opencv-python-headless"),
+    *("pillow", "open-clip-torch", "timm", "transformers", "accelerate", "snakemake"),
+)
+
+
+def collect(
+    config: dict[str, Any],
+    *,
+    weights: str | Path | None,
+    items: pd.DataFrame,
+    videos: pd.DataFrame,
+    shards: list[dict[str, Any]],
+    started: float,
+) -> dict[str, Any]:
+    """Everything about a result that is not the result.
+
+    weights: receipt (.json) or weights file, None for random weights. shards: what each predictions
+    file says it was made with (`vireo.tables.predictions.info`). started: `time.time()` at first.
+    """
+    return clean(
+        {
+            "git": git(HOME),
+            "vireo": vireo.__version__,
+            "python": platform.python_version(),
+            "versions": versions(),
+            "hashes": {
+                "weights": _same(shards, "weights") or weights_hash(weights),
+                **_files(shards),
+                "annotations": table_hash(items, ("id", "video", "options", "answer", "question")),
+                "videos": table_hash(videos, ("video", "kind", "size", "status")),
+                "config": digest({k: v for k, v in config.items() if k != "paths"}, 64),
+            },
+            "machine": {"platform": platform.platform(), "cores": os.cpu_count()},
+            "device": _same(shards, "device"),
+            "dtype": _same(shards, "dtype"),
+            "decoder": f"PyAV {versions()['av']}",
+            "inference": [_brief(s) for s in shards],
+            "command": shlex.join([Path(sys.executable).name, *sys.argv]),
+            "date": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(started)),
+            "wall_s": round(time.time() - started, 2),
+            "inference_s": round(sum(_seconds(s) for s in shards), 2),
+            "gpu_hours": round(sum(_seconds(s) for s in shards if _on_gpu(s)) / 3600, 4),
+        }
+    )
+
+
+def _files(shards: list[dict[str, Any]]) -> dict[str, Any]:
+    """`files`: role -> hash of what stood beside the weights (vocabulary, answer dictionary)."""
+    roles = {role for shard in shards for role in (shard.get("key", {}).get("files") or {})}
+    held = [shard.get("key", {}).get("files") or {} for shard in shards]
+    found = {role: _same(held, role) for role in sorted(roles)}
+    return {"files": found} if found else {}
+
+
+def clean(value: Any) -> Any:
+    """The same JSON-like value with secrets redacted in every text, keys included."""
+    if isinstance(value, dict):
+        return {redact(k): clean(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [clean(v) for v in value]
+    return redact(value) if isinstance(value, str) else value
+
+
+def git(folder: Path) -> dict[str, Any] | None:
+    """Commit of the checkout and whether files differ from it; None outside of a checkout."""
+    try:
+        # A tree unpacked inside somebody else's repository is not that repository.
+        if Path(_git(folder, "rev-parse", "--show-toplevel")).resolve() != folder.resolve():
+            return None
+        changed = _git(folder, "status", "--porcelain", "--untracked-files=no")
+        return {"commit": _git(folder, "rev-parse", "HEAD"), "dirty": bool(changed)}
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def _git(folder: Path, *arguments: str) -> str:
+    done = subprocess.run(
+        ["git", "-C", str(folder), *arguments],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=30,
+    )
+    return done.stdout.strip()
+
+
+def versions() -> dict[str, str | None]:
+    """Installed versions of what numbers depend on, without importing any of it."""
+    found: dict[str, str | None] = {}
+    for name in PACKAGES:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            found[name] = None
+    return found
+
+
+def weights_hash(path: str | Path | None) -> dict[str, Any] | None:
+    """File name -> sha256 of the weights: from the receipt, or of the file itself."""
+    if path is None:
+        return None
+    path = Path(path)
+    if path.suffix != ".json":
+        return {path.name: sha256(path)}
+    receipt = read_json(path, "receipt")
+    files = receipt.get("files", {})
+    return {name: facts.get("sha256") for name, facts in sorted(files.items())}
+
+
+def table_hash(table: pd.DataFrame, columns: tuple[str, ...]) -> str:
+    """Hash of a table's content in these columns, whatever the file format and row order.
+
+    Paths and modification times differ between machines, so they are not among the columns.
+    """
+    chosen = table[[c for c in columns if c in table]].itertuples(index=False)
+    each = sorted(
+        digest([str(v) if pd.api.types.is_scalar(v) else list(v) for v in row], 32)
+        for row in chosen
+    )
+    return digest(each, 64)
+
+
+def _same(shards: list[dict[str, Any]], name: str) -> Any:
+    """What all shards say under `name`, in their summary or their key; several are listed."""
+    said = [s[name] if s.get(name) is not None else s.get("key", {}).get(name) for s in shards]
+    values = sorted({str(v) for v in said if v is not None})
+    return values[0] if len(values) == 1 else values or None
+
+
+def _brief(shard: dict[str, Any]) -> dict[str, Any]:
+    """A shard's summary without the description of its key, which the result holds once."""
+    return {k: v for k, v in shard.items() if k != "key"}
+
+
+def _seconds(shard: dict[str, Any]) -> float:
+    return float(shard.get("seconds") or 0.0)
+
+
+def _on_gpu(shard: dict[str, Any]) -> bool:
+    return "cpu" not in str(shard.get("device") or "cpu").lower()

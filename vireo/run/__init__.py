@@ -1,1 +1,0 @@
-"""What happens around a model: files, journal, devices, inference, statistics, provenance."""

@@ -1,1 +1,0 @@
-"""Watching a video frame by frame: the conversation, its memory, the plain and the fast engine."""

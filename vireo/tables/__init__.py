@@ -1,0 +1,1 @@
+"""Items, shards and prediction rows as Parquet."""

@@ -1,0 +1,1 @@
+"""What the Snakefile asks: plan, resources, clean-up at the start."""
