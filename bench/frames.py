@@ -18,7 +18,7 @@ import av
 import cv2
 import numpy as np
 
-from vireo.media.decode import Request
+from vireo.media.decode import DecodeRequest
 from vireo.media.pool import decode
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -74,7 +74,7 @@ def looped(path: Path, minutes: int) -> Path:
 
 def ours(video: str, out: str) -> None:
     """The workflow's way: a supervised child process."""
-    (sample,) = decode([Request("v", video, rule=RULE, resize=RESIZE)], {"workers": 1})
+    (sample,) = decode([DecodeRequest("v", video, rule=RULE, resize=RESIZE)], {"workers": 1})
     assert sample.status == "ok", sample.error
     assert sample.frames is not None
     np.savez(out, frames=sample.frames, indices=sample.indices)

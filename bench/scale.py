@@ -63,7 +63,7 @@ def journals(shards: int) -> None:
     from vireo.tables import items as item_table
     from vireo.tables.shards import shard_of
 
-    key = cache_key.describe(cfg.load(["mine.yaml"]), "none", "videomme", ITEMS, None)
+    key = cache_key.prediction_key(cfg.load(["mine.yaml"]), "none", "videomme", ITEMS, None)
     groups = item_table.groups(ITEMS, "short")
     random = np.random.default_rng(0)
     for i in range(1, shards + 1):

@@ -14,8 +14,8 @@ from vireo.workflow.plan import Plan  # noqa: E402
 # Snakemake itself merged (with --config) comes on top.
 os.environ.pop("VIREO_CONFIG", None)
 if not workflow.remote_exec:
-    cleanup.sweep()
-    cleanup.put_aside()
+    cleanup.remove_stale_temp()
+    cleanup.quarantine_truncated()
 try:
     config = cfg.load(workflow.config_settings.configfiles or [], dict(config))
     RESOLVED = cfg.write_resolved(config)

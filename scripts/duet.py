@@ -75,7 +75,7 @@ def main() -> int:
 
     config = cfg.load()
     block = cfg.model(config, args.model)
-    if "Watcher" not in block["fulfils"]:
+    if "StreamingModel" not in block["fulfils"]:
         raise VireoError(f"{args.model} cannot watch: it is a {' and '.join(block['fulfils'])}")
     weights = cache_key.find_weights(
         args.weights or Plan(config, cfg.HOME).weights(args.model), block
@@ -91,7 +91,7 @@ def main() -> int:
         system_prompt="always",
         system_text=args.system or ("Watch." if toy else SYSTEM_PROMPT),
     )
-    with device.lease(args.device) as where:
+    with device.acquire(args.device) as where:
         dtype = device.dtype(cfg.dtype(config, args.model))
         model = models.family(block["family"]).load(block, weights, where, dtype)
         (serve if args.serve else watch)(args, model, block, settings, config)
@@ -100,11 +100,11 @@ def main() -> int:
 
 def watch(args: argparse.Namespace, model: Any, block: Any, settings: Any, config: Any) -> None:
     """Decode a video, read it frame by frame, print."""
-    from vireo.media.decode import Request, take
+    from vireo.media.decode import DecodeRequest, decode_one
 
     rule = {"rule": "accumulated", "target": args.fps, "most": args.max_frames, "rounding": "floor"}
     size = {"library": "cv2", "fit": "letterbox", "size": block["size"]}
-    sample = take(Request(args.video.stem, str(args.video), "file", rule, size))
+    sample = decode_one(DecodeRequest(args.video.stem, str(args.video), "file", rule, size))
     if sample.frames is None:
         raise VireoError(sample.error or f"cannot read {args.video}")
     embeds = model.embed_frames(model.transform(sample.frames, {}))

@@ -14,9 +14,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from vireo import config as cfg
 from vireo.errors import unknown
-from vireo.inference.pending import work_of
+from vireo.inference.pending import clip_tasks
 from vireo.media import pool, resize, sampling
-from vireo.media.decode import Request
+from vireo.media.decode import DecodeRequest
 from vireo.media.store import Store, spec, spec_key, stored
 from vireo.tables import items as item_table
 from vireo.tables.shards import parse, shard_of
@@ -68,8 +68,8 @@ def main() -> int:
     mine = item_table.read_items(args.items, [args.split], groups)
     videos = item_table.read_videos(args.videos, set(mine["video"]))
     size = resize.before_store(protocol.get("resize"))
-    work = work_of(mine, videos)
-    requests = [Request(w.span[0], w.path, w.kind, rule, size, *w.span[1:]) for w in work]
+    work = clip_tasks(mine, videos)
+    requests = [DecodeRequest(w.span[0], w.path, w.kind, rule, size, *w.span[1:]) for w in work]
     limits = dict(config["decode"])
     if limits.get("workers") is None and args.workers is not None:
         limits["workers"] = args.workers
@@ -84,7 +84,7 @@ def main() -> int:
     return 0
 
 
-def fill(requests: list[Request], limits: dict, folder: Path, name: str) -> dict:
+def fill(requests: list[DecodeRequest], limits: dict, folder: Path, name: str) -> dict:
     """Decode what the store lacks; counts by status and flag, and the failed videos' reasons."""
     began = time.monotonic()
     status: Counter[str] = Counter()

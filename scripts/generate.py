@@ -185,7 +185,7 @@ RULES = {
     "frames": "the frames of a protocol, kept without loss; no torch",
     "train": "a recipe to weights, a table of metrics and a curve",
     "infer": "frames and weights to predictions, per model, split and shard",
-    "infer_control": "the same with something spoiled on purpose",
+    "infer_control": "the same with something perturbed on purpose",
     "score": "predictions to a checked number with intervals, bounds, verdict, provenance",
     "report": "all results on one page, and results/summary.tsv",
     "paper": "a paper's tables, ours beside published",

@@ -54,7 +54,9 @@ def look() -> int:
             parser.error("--show FILE needs a benchmark and --only ID")
         from vireo.report import sample
 
-        what = sample.Asked(args.model, args.benchmark, args.only, args.weights, args.device)
+        what = sample.SampleRequest(
+            args.model, args.benchmark, args.only, args.weights, args.device
+        )
         sample.write(config, what, args.show)
         return 0
     if not args.video:
@@ -63,8 +65,8 @@ def look() -> int:
 
     paths = video.videos(args.video)
     video.check(config, args.model, args.benchmark, {"texts": args.texts, "ask": args.ask})
-    with video.loaded(config, args.model, args.benchmark, args.weights, args.device) as held:
-        return video.say(config, held, paths, args.texts, args.ask)
+    with video.open_model(config, args.model, args.benchmark, args.weights, args.device) as held:
+        return video.predict(config, held, paths, args.texts, args.ask)
 
 
 def shard() -> int:
@@ -92,7 +94,7 @@ def shard() -> int:
         "--control",
         nargs="+",
         metavar="NAME",
-        help=f"spoil something on purpose, each over all splits: {', '.join(CONTROLS)}",
+        help=f"perturb something on purpose, each over all splits: {', '.join(CONTROLS)}",
     )
     parser.add_argument("--device", help="auto, cpu or cuda (default: the configuration's)")
     parser.add_argument("--batch-size", type=int, metavar="N", help="videos per forward pass")

@@ -16,7 +16,7 @@ from vireo import benchmarks
 from vireo import config as configuration
 from vireo.benchmarks import actions
 from vireo.errors import VireoError
-from vireo.nn.text_clean import plain
+from vireo.nn.text_clean import normalise_label
 from vireo.utils import cli
 from vireo.utils.cli import log
 from vireo.utils.files import write_text
@@ -66,7 +66,7 @@ def rows(args: argparse.Namespace, block: dict, split: str) -> list[str]:
         path = _path(row, found, args.videos)
         if path is None:
             continue
-        label = row["answer"] if number is None else str(number[plain(row["answer"])])
+        label = row["answer"] if number is None else str(number[normalise_label(row["answer"])])
         cells = [path, label]
         if args.durations:
             seconds = actions.duration(row)
@@ -93,8 +93,8 @@ def numbers(items: pd.DataFrame, labels: Path | None) -> dict[str, int]:
     names = actions.classes(items)
     if labels:
         names = labels.read_text(encoding="utf-8").splitlines()
-    number = {plain(name): place for place, name in enumerate(names)}
-    lacking = sorted({a for a in items["answer"] if plain(a) not in number})
+    number = {normalise_label(name): place for place, name in enumerate(names)}
+    lacking = sorted({a for a in items["answer"] if normalise_label(a) not in number})
     if lacking:
         raise VireoError(f"{labels}: no class {lacking[0]!r} ({len(lacking)} lack)")
     return number

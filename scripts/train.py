@@ -38,7 +38,7 @@ def main() -> int:
         from vireo.training import launch
         from vireo.utils import device
 
-        kind = device.kind(config["device"])
+        kind = device.resolve_device(config["device"])
         count, hosts = launch.processes(args.processes, recipe, kind), launch.machines(os.environ)
         if count > 1 or len(hosts) > 1:
             return launch.run(sys.argv, count, hosts, kind)

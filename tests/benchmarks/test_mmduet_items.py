@@ -102,7 +102,7 @@ def test_wrong_files_are_named(tmp_path: Path) -> None:
 
 
 def rows_of(name: str, items: pd.DataFrame, fps: float) -> pd.DataFrame:
-    """Prediction rows as the Watcher engine writes them, from the lines of the vectors."""
+    """Prediction rows as the StreamingModel engine writes them, from the lines of the vectors."""
     found = []
     for line in (GOLDEN / FILES[name][0]).read_text().splitlines():
         one = _mmduet_items.watched(json.loads(line))

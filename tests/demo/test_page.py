@@ -13,7 +13,7 @@ from vireo.demo import page
 from vireo.demo.live import Limits
 from vireo.errors import VireoError
 from vireo.models import mmduet
-from vireo.models.mmduet.chat import Settings, Text
+from vireo.models.mmduet.chat import ChatTokenizer, Settings
 from vireo.toy import mmduet as world
 
 TINY = duet.tiny(positions=1500)
@@ -31,7 +31,7 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def made(clip: Path) -> page.Page:
     module = mmduet.build(TINY, torch.Generator().manual_seed(0))
-    model = mmduet.Model(module, Text.of_bytes())
+    model = mmduet.Model(module, ChatTokenizer.of_bytes())
     return page.Page(model, 32, SETTINGS, clip)
 
 

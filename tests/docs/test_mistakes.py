@@ -31,7 +31,7 @@ def test_1_a_path_that_does_not_exist() -> None:
     from vireo.fetch import local
 
     with pytest.raises(VireoError) as caught:
-        local.take("videomme", cfg.artifact(cfg.load(), "videomme"), "/datasets/VideoMMM")
+        local.use_own("videomme", cfg.artifact(cfg.load(), "videomme"), "/datasets/VideoMMM")
     assert quoted(1) == str(caught.value)
 
 
@@ -76,7 +76,7 @@ def test_5_no_gpu(monkeypatch) -> None:
 
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(VireoError) as caught:
-        device.kind("cuda")
+        device.resolve_device("cuda")
     assert quoted(5) == str(caught.value)
 
 

@@ -41,7 +41,7 @@ def test_full_size_weights_of_every_wrapping(tmp_path) -> None:
     import torch
 
     from vireo.media import views
-    from vireo.media.decode import Request, take
+    from vireo.media.decode import DecodeRequest, decode_one
     from vireo.models import videomamba
 
     clips(tmp_path / "k400")
@@ -95,7 +95,7 @@ def test_full_size_weights_of_every_wrapping(tmp_path) -> None:
         found = place.predictions(result).loc[done.index, "scores"]
         np.testing.assert_array_equal(np.stack(found), np.stack(done["scores"]))
     path = tmp_path / "k400/clips/video000000_000001_000011.mp4"
-    frames = take(Request("v", str(path))).frames
+    frames = decode_one(DecodeRequest("v", str(path))).frames
     small = views.short_side(frames[views.sparse(len(frames), 8)], 224)
     mean, std = models["flat"]["mean"], models["flat"]["std"]
     clip = views.normalise(views.long_side_crop(small, 224, 1, 0), mean, std)

@@ -32,7 +32,13 @@ RUNS = (
     "toy_videomamba_mse/toy_regression",
     "toy_viclip/toy_videomme",
 )
-RECIPES = ("viclip_l14_stage2", "viclip_ft_k400", "clipbert_sqa3d", "mmduet_it", "toy_videomamba_ft")
+RECIPES = (
+    "viclip_l14_stage2",
+    "viclip_ft_k400",
+    "clipbert_sqa3d",
+    "mmduet_it",
+    "toy_videomamba_ft",
+)
 EXPECTED = json.loads((Path(__file__).resolve().parents[1] / "golden/keys.json").read_text())
 ITEMS = pd.DataFrame(
     {
@@ -70,9 +76,7 @@ def keys_of(run: str) -> dict[str, str]:
         found = f"data/receipts/{block['weights']['artifact']}.json"
         weights = cache_key.find_weights(found, block)
     item_table.write(ITEMS, "items.parquet")
-    description = cache_key.prediction_key(
-        config, model, benchmark, Path("items.parquet"), weights
-    )
+    description = cache_key.prediction_key(config, model, benchmark, Path("items.parquet"), weights)
     wildcards = SimpleNamespace(model=model, benchmark=benchmark, run=benchmark)
     return {
         "journal": key_name(description),

@@ -22,7 +22,7 @@ from vireo.inference import cache_key, runner
 from vireo.inference import shard as infer
 from vireo.inference.controls import CONTROLS, partners
 from vireo.inference.journal import Journal
-from vireo.media.decode import Sample
+from vireo.media.decode import DecodedClip
 from vireo.tables import items as item_table
 from vireo.tables import predictions
 from vireo.utils import device
@@ -129,13 +129,13 @@ class World:
             try:
                 text = Path(request.path).read_text()
             except FileNotFoundError:
-                yield Sample(request.video, "missing", error="gone", request=request)
+                yield DecodedClip(request.video, "missing", error="gone", request=request)
                 continue
             if "broken" in text:
-                yield Sample(request.video, "undecodable", error="bad data", request=request)
+                yield DecodedClip(request.video, "undecodable", error="bad data", request=request)
             else:
                 flags = ["damaged"] if "scratch" in text else []
-                yield Sample(request.video, "ok", frames_of(text), [0, 3, 6, 9], flags=flags,
+                yield DecodedClip(request.video, "ok", frames_of(text), [0, 3, 6, 9], flags=flags,
                              seconds=0.5, request=request)  # fmt: skip
 
     def infer(self, shard="1-of-1", split="short", control=None, **more):
@@ -285,7 +285,7 @@ def test_deleted_damaged_and_restored_videos(world):
 
 def test_a_video_that_vanishes_before_it_is_read(world):
     vanished = lambda requests, *_: (  # noqa: E731
-        Sample(r.video, "missing", error="gone", request=r) for r in requests
+        DecodedClip(r.video, "missing", error="gone", request=r) for r in requests
     )
     world.monkeypatch.setattr(runner.pool, "decode", vanished)
     world.config["max_failed"] = 1
@@ -379,7 +379,7 @@ def test_missing_and_undecodable_videos_of_the_split_count_together(world):
 def test_the_journal_is_looked_at_again_once_the_device_is_ours(world, monkeypatch):
     world.infer("1-of-2")
     # Nothing was there when we came; a second copy of the job has finished since.
-    monkeypatch.setattr(infer, "known", lambda journal, work, views: ([], list(work)))
+    monkeypatch.setattr(infer, "split_done", lambda journal, work, views: ([], list(work)))
     world.setup = lambda model: pytest.fail("computed twice")
     assert set(world.infer("1-of-2")["status"]) == {"ok"}
     assert world.info["from_journal"] == 12 and world.info["computed_videos"] == 0
@@ -388,7 +388,7 @@ def test_the_journal_is_looked_at_again_once_the_device_is_ours(world, monkeypat
 @pytest.mark.parametrize("control", CONTROLS)
 def test_controls(world, control):
     plain = world.infer()
-    spoiled = world.infer(control=control)
+    perturbed = world.infer(control=control)
     assert len(list(world.folder.glob("cache/predictions/*"))) == 2
     assert (world.loads[1] is None) == (control == "untrained")
     fresh = Fake(0 if control == "untrained" else 1)
@@ -401,13 +401,13 @@ def test_controls(world, control):
         if control == "swapped_channels":
             frames = frames[..., ::-1].copy()
         video = fresh.embed_video(fresh.transform(frames, {})[None])[0]
-        row = spoiled.loc[item.id]
+        row = perturbed.loc[item.id]
         assert np.allclose(
             row["scores"], 100 * fresh.embed_text(item.options) @ video, rtol=0, atol=1e-4
         )
         assert list(row["frames"]) == ([9, 6, 3, 0] if control == "reversed_time" else [0, 3, 6, 9])
         assert row["group"] == item.group
-    assert not np.allclose(np.stack(plain["scores"]), np.stack(spoiled["scores"]), atol=1)
+    assert not np.allclose(np.stack(plain["scores"]), np.stack(perturbed["scores"]), atol=1)
 
 
 def test_shuffled_videos_agree_between_shards(world):
@@ -466,7 +466,7 @@ def key(world, weights=b"weights", control=None):
     path = world.folder / "w.safetensors"
     path.write_bytes(weights)
     item_table.write(world.items, items := world.folder / "key.parquet")
-    described = cache_key.describe(world.config, "m", "b", items, path, control)
+    described = cache_key.prediction_key(world.config, "m", "b", items, path, control)
     return json.loads(json.dumps(described))
 
 
@@ -523,7 +523,7 @@ def test_finding_weights(tmp_path):
 def test_batches_hold_one_shape_and_are_never_empty(size) -> None:
     shapes = [2, 2, 3, None, 3, 2, None, 4]
     clips = [runner.Clip([], tensor=None if n is None else torch.zeros(n)) for n in shapes]
-    groups = list(runner._batched(clips, device.Batches(size)))
+    groups = list(runner._batched(clips, device.AdaptiveBatcher(size)))
     assert [id(clip) for group in groups for clip in group] == [id(clip) for clip in clips]
     for group in groups:
         held = [clip.tensor.shape for clip in group if clip.tensor is not None]

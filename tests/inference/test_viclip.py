@@ -128,7 +128,7 @@ class Place:
         item_table.write(self.items, self.folder / "items.parquet")
         item_table.write(module.videos(sources, self.items, block), self.folder / "videos.parquet")
 
-    def shard(self, shards=1, **more):
+    def infer(self, shards=1, **more):
         parts = []
         for i in range(1, shards + 1):
             out = self.folder / f"{i}-of-{shards}.parquet"

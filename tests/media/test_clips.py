@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from vireo.errors import VireoError
 from vireo.media import clips, sampling
-from vireo.media.decode import Request, take
+from vireo.media.decode import DecodeRequest, decode_one
 
 GOLDEN = Path(__file__).parents[1] / "golden/clipbert/video"
 CASES = json.loads((GOLDEN / "sampling.json").read_text())
@@ -34,7 +34,7 @@ def test_frames_are_the_references(video: str) -> None:
 @pytest.mark.parametrize("video", CASES)
 def test_the_rule_reads_the_same_frames_from_the_file(video: str) -> None:
     rule = {"rule": "sparse_clips", "clips": 4}
-    sample = take(Request(video, str(GOLDEN / f"{video}.mp4"), rule=rule))
+    sample = decode_one(DecodeRequest(video, str(GOLDEN / f"{video}.mp4"), rule=rule))
     cases = [c for c in CASES[video]["cases"] if c["label"] == "eval_4clips"]
     assert sample.indices == [i for c in cases for i in c["frame_numbers"]]
     assert ("padded" in sample.flags) == (CASES[video]["meta"]["frames"] < 20)

@@ -13,7 +13,7 @@ from tests.media import clips
 from vireo import config as cfg
 from vireo.errors import VireoError
 from vireo.media import inventory
-from vireo.media.decode import Request
+from vireo.media.decode import DecodeRequest
 from vireo.media.pool import decode
 from vireo.media.resize import before_store
 
@@ -73,7 +73,7 @@ def test_fills_the_store_and_lists_what_is_broken(folder, run):
     protocol = cfg.protocol(cfg.load(), MODEL, BENCHMARK)
     size = before_store(protocol["resize"])
     path = str((folder / "videos/v1.mp4").absolute())
-    request = Request("v1", path, rule=protocol["frames"], resize=size)
+    request = DecodeRequest("v1", path, rule=protocol["frames"], resize=size)
     (sample,) = decode([request], {"workers": 0}, folder / "cache/frames")
     assert sample.from_store and len(sample.frames) == protocol["frames"]["n"]
 

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from tests.media import clips, plain
-from vireo.media.decode import Request, take
+from vireo.media.decode import DecodeRequest, decode_one
 from vireo.media.video import Video
 
 RULES = {
@@ -88,7 +88,7 @@ def compare(video, golden, rules=tuple(RULES), every_resize=True):
         settings = RULES[rule]
         resizes = RESIZES if rule == "middle" and every_resize else ("cv2_bilinear_56",)
         for name in resizes:
-            sample = take(Request("x", str(video), rule=settings, resize=RESIZES[name]))
+            sample = decode_one(DecodeRequest("x", str(video), rule=settings, resize=RESIZES[name]))
             assert sample.status == "ok"
             assert sample.indices == golden[f"indices.{rule}"].tolist(), rule
             expected = golden[f"frames.{rule}.{name}"]
@@ -140,5 +140,5 @@ def test_real_clips_seek_to_the_same_pictures(name):
 def test_rotation_is_opencvs(folder):
     video = clips.clip(folder / "rotated.mp4", 20, rotation=90)
     golden = plainly(video, folder)
-    sample = take(Request("x", str(video), rule=RULES["middle"]))
+    sample = decode_one(DecodeRequest("x", str(video), rule=RULES["middle"]))
     assert np.array_equal(sample.frames, golden["frames.middle.native"])

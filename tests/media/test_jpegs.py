@@ -8,7 +8,7 @@ from PIL import Image
 
 from tests.media import clips
 from vireo.media import jpegs
-from vireo.media.decode import Request, take
+from vireo.media.decode import DecodeRequest, decode_one
 from vireo.media.video import UndecodableVideo, Video
 
 RULE = {"rule": "slicer_then_stride", "n": 8, "candidates": 32, "dedupe": True}
@@ -26,8 +26,8 @@ def test_same_frames_as_from_the_video(folder, naming, count, rate):
     frames = folder / "output" / naming / f"a.b_{count}" / "frames"
     kept = jpegs.extract(video, frames, naming=naming)
     rule = RULE if naming == "slicer" else {**RULE, "dedupe": False}
-    direct = take(Request("x", str(video), rule=rule))
-    layout = take(Request("x", str(frames), kind="jpegs", rule=rule))
+    direct = decode_one(DecodeRequest("x", str(video), rule=rule))
+    layout = decode_one(DecodeRequest("x", str(frames), kind="jpegs", rule=rule))
     assert layout.status == direct.status == "ok"
     if naming == "slicer":
         assert layout.flags == direct.flags
@@ -68,13 +68,13 @@ def test_damaged_pictures(folder):
     shutil.copytree(frames, folder / "all_damaged")
     files[4].write_bytes(files[4].read_bytes()[:700])  # OpenCV would return it half grey
     files[8].write_bytes(b"<html>")
-    sample = take(Request("x", str(frames), kind="jpegs", rule=RULE))
+    sample = decode_one(DecodeRequest("x", str(frames), kind="jpegs", rule=RULE))
     assert sample.status == "ok"
     assert sample.indices == [0, 3, 7, 12, 16, 20, 24, 28]
     assert set(sample.flags) == {"substituted", "damaged"}
     for file in (folder / "all_damaged").iterdir():
         file.write_bytes(b"")
-    sample = take(Request("x", str(folder / "all_damaged"), kind="jpegs", rule=RULE))
+    sample = decode_one(DecodeRequest("x", str(folder / "all_damaged"), kind="jpegs", rule=RULE))
     assert sample.status == "undecodable" and "can be read" in sample.error
 
 
@@ -84,9 +84,11 @@ def test_empty_folder_and_large_pictures(folder):
     (empty / "notes.txt").write_text("x")
     with pytest.raises(UndecodableVideo, match="no frame"):
         jpegs.Jpegs(empty)
-    assert take(Request("x", str(empty), kind="jpegs", rule=RULE)).status == "missing"
+    assert decode_one(DecodeRequest("x", str(empty), kind="jpegs", rule=RULE)).status == "missing"
     Image.new("RGB", (300, 300)).save(empty / "large.jpg")
-    sample = take(Request("x", str(empty), kind="jpegs", rule=RULE), max_pixels=300 * 299)
+    sample = decode_one(
+        DecodeRequest("x", str(empty), kind="jpegs", rule=RULE), max_pixels=300 * 299
+    )
     assert sample.status == "undecodable" and "300x300" in sample.error
 
 

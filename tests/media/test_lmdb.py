@@ -13,7 +13,7 @@ from PIL import Image
 
 from vireo.errors import VireoError
 from vireo.media import lmdb, mp4, pool
-from vireo.media.decode import Request
+from vireo.media.decode import DecodeRequest
 
 GOLDEN = Path(__file__).parents[1] / "golden/clipbert/video"
 NAMES = ["scene9001_00", "scene9002_00"]
@@ -37,7 +37,7 @@ def test_values_are_the_files(folder: Path) -> None:
 def test_frames_are_those_of_the_file(folder: Path, workers: int) -> None:
     rule = {"rule": "sparse_clips"}
     sources = {"lmdb": str(folder), "file": str(GOLDEN / f"{NAMES[1]}.mp4")}
-    asked = [Request(NAMES[1], path, kind, rule=rule) for kind, path in sources.items()]
+    asked = [DecodeRequest(NAMES[1], path, kind, rule=rule) for kind, path in sources.items()]
     found = {s.request.kind: s for s in pool.decode(asked, {"workers": workers}) if s.request}
     assert found["lmdb"].indices == [0, 19]
     np.testing.assert_array_equal(found["lmdb"].frames, found["file"].frames)
@@ -50,7 +50,9 @@ def test_missing_key_empty_value_and_garbage(tmp_path: Path, folder: Path) -> No
     table = lmdb.find(["empty", "garbage", "gone"], tmp_path / "other").set_index("video")
     assert table["status"].tolist() == ["found", "found", "missing"]
     assert table["size"].tolist() == [0, 15, 0]
-    requests = [Request(n, str(tmp_path / "other"), "lmdb") for n in ("empty", "garbage", "gone")]
+    requests = [
+        DecodeRequest(n, str(tmp_path / "other"), "lmdb") for n in ("empty", "garbage", "gone")
+    ]
     found = {s.video: s for s in pool.decode(requests, {"workers": 0})}
     assert [s.status for s in found.values()] == ["undecodable", "undecodable", "missing"]
     assert "is empty" in str(found["empty"].error)

@@ -14,7 +14,7 @@ import pytest
 
 from tests.media import clips
 from vireo.errors import VireoError
-from vireo.media.decode import Request, take
+from vireo.media.decode import DecodeRequest, decode_one
 from vireo.media.pool import decode
 
 RULE = {"rule": "middle", "n": 4}
@@ -23,7 +23,7 @@ HOOK = """
 import ctypes, os, signal, sys, time
 from pathlib import Path
 from vireo.errors import VireoError
-from vireo.media import sample
+from vireo.media import decode as decoding
 
 def take(request, max_pixels):
     name = request.video.split("_")[0]
@@ -45,7 +45,7 @@ def take(request, max_pixels):
         os._exit(3)
     if name == "fatal":
         raise VireoError("no video is to blame")
-    return sample.take(request, max_pixels)
+    return decoding.decode_one(request, max_pixels)
 """
 
 
@@ -64,7 +64,7 @@ def hook(folder, monkeypatch):
 
 
 def requests(folder, names):
-    return [Request(n, str(folder / "good.mp4"), rule=RULE, resize=RESIZE) for n in names]
+    return [DecodeRequest(n, str(folder / "good.mp4"), rule=RULE, resize=RESIZE) for n in names]
 
 
 def by_name(samples):
@@ -76,9 +76,9 @@ def by_name(samples):
 
 def test_same_samples_as_in_process(folder):
     wanted = requests(folder, [f"v{i}" for i in range(7)])
-    wanted.append(Request("gone", None, rule=RULE))
-    wanted.append(Request("gone2", str(folder / "gone.mp4"), rule=RULE))
-    wanted.append(Request("text", str(folder / "hook.py"), rule=RULE))
+    wanted.append(DecodeRequest("gone", None, rule=RULE))
+    wanted.append(DecodeRequest("gone2", str(folder / "gone.mp4"), rule=RULE))
+    wanted.append(DecodeRequest("text", str(folder / "hook.py"), rule=RULE))
     here = by_name(decode(iter(wanted), {"workers": 0}))
     there = by_name(decode(iter(wanted), {"workers": 2}))
     assert here.keys() == there.keys() == {r.video for r in wanted}
@@ -117,7 +117,7 @@ def test_a_mistake_in_the_protocol_is_no_videos_fault(folder, hook):
     with pytest.raises(VireoError, match="no video is to blame"):
         list(decode(requests(folder, ["a", "fatal", "b"]), {"workers": 1}, target=hook))
     with pytest.raises(VireoError, match="did you mean 'middle'"):
-        list(decode([Request("x", str(folder / "good.mp4"), rule={"rule": "midle"})]))
+        list(decode([DecodeRequest("x", str(folder / "good.mp4"), rule={"rule": "midle"})]))
 
 
 def test_processes_that_do_not_start_are_an_error(folder):
@@ -166,13 +166,13 @@ def test_only_the_store_is_filled_without_pixels(folder, tmp_path):
     assert sample.status == "ok" and sample.frames is None
     (kept,) = decode(requests(folder, ["a"]), {"workers": 1}, tmp_path)
     assert kept.from_store
-    assert np.array_equal(kept.frames, take(requests(folder, ["a"])[0]).frames)
+    assert np.array_equal(kept.frames, decode_one(requests(folder, ["a"])[0]).frames)
 
 
 def test_large_answers(folder):
     """More facts than a socket buffer holds, and frames at native size."""
     clips.clip(folder / "many.mp4", 3000, width=32, height=16, gop=100)
-    (sample,) = decode([Request("many", str(folder / "many.mp4"))], {"workers": 1})
+    (sample,) = decode([DecodeRequest("many", str(folder / "many.mp4"))], {"workers": 1})
     assert sample.frames.shape == (3000, 16, 32, 3)
     assert sample.indices == list(range(3000))
 

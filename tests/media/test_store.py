@@ -9,7 +9,7 @@ import pytest
 from tests.media import clips
 from vireo.errors import VireoError
 from vireo.media import store as stores
-from vireo.media.decode import Request, Sample, take
+from vireo.media.decode import DecodedClip, DecodeRequest, decode_one
 from vireo.media.pool import decode
 from vireo.media.store import Store, estimate, spec_key
 
@@ -19,7 +19,7 @@ RESIZE = {"library": "cv2", "interpolation": "bilinear", "size": 32}
 
 @pytest.fixture
 def request_(tmp_path):
-    return Request("vid", str(clips.clip(tmp_path / "vid.mp4", 20)), rule=RULE, resize=RESIZE)
+    return DecodeRequest("vid", str(clips.clip(tmp_path / "vid.mp4", 20)), rule=RULE, resize=RESIZE)
 
 
 @pytest.fixture
@@ -34,7 +34,7 @@ def same(a, b):
 
 def test_round_trip(store, request_):
     assert store.get(request_) is None
-    made = take(request_)
+    made = decode_one(request_)
     store.put(made)
     kept = store.get(request_)
     assert kept.from_store and same(kept, made)
@@ -45,7 +45,7 @@ def test_round_trip(store, request_):
 def test_failures_are_kept_until_the_file_changes(store, tmp_path):
     path = tmp_path / "bad.mp4"
     path.write_bytes(b"no video")
-    bad = Request("bad", str(path), rule=RULE, resize=RESIZE)
+    bad = DecodeRequest("bad", str(path), rule=RULE, resize=RESIZE)
     (made,) = decode([bad], {"workers": 0}, store)
     assert made.status == "undecodable"
     (kept,) = decode([bad], {"workers": 0}, store)
@@ -56,16 +56,16 @@ def test_failures_are_kept_until_the_file_changes(store, tmp_path):
 
 
 def test_missing_is_never_kept(store, tmp_path):
-    request = Request("gone", str(tmp_path / "gone.mp4"), rule=RULE)
+    request = DecodeRequest("gone", str(tmp_path / "gone.mp4"), rule=RULE)
     assert [s.status for s in decode([request], {"workers": 0}, store)] == ["missing"]
     assert not list(store.root.rglob("*.safetensors"))
 
 
 def test_stale_when_size_or_time_changes(store, request_):
-    store.put(take(request_))
+    store.put(decode_one(request_))
     os.utime(request_.path, ns=(1, 1))
     assert store.get(request_) is None
-    store.put(take(request_))
+    store.put(decode_one(request_))
     assert store.get(request_)
     os.remove(request_.path)
     assert store.get(request_) is None
@@ -73,7 +73,7 @@ def test_stale_when_size_or_time_changes(store, request_):
 
 @pytest.mark.parametrize("harm", ["cut", "flip", "empty", "text"])
 def test_damaged_store_files_are_made_again(store, request_, harm):
-    first = take(request_)
+    first = decode_one(request_)
     store.put(first)
     path = store.path(request_)
     data = bytearray(path.read_bytes())
@@ -106,27 +106,27 @@ def test_what_changes_pixels_changes_the_key(monkeypatch):
     "name", ["../../etc/passwd", "/abs", "..", "a/b", "x" * 400, "a b'\"%é", ""]
 )
 def test_no_id_leaves_the_folder(store, name):
-    path = store.path(Request(name, "x.mp4", rule=RULE))
+    path = store.path(DecodeRequest(name, "x.mp4", rule=RULE))
     assert store.root in path.resolve().parents
     assert len(path.name) < 255
-    assert path != store.path(Request(name + "x", "x.mp4", rule=RULE))
+    assert path != store.path(DecodeRequest(name + "x", "x.mp4", rule=RULE))
 
 
 def test_sub_clips_and_long_ids_differ(store):
     paths = {
-        store.path(Request("v" * 300, "x", rule=RULE, start=s, end=e))
+        store.path(DecodeRequest("v" * 300, "x", rule=RULE, start=s, end=e))
         for s, e in [(None, None), (0.0, 5.0), (5.0, None), (None, 5.0)]
     }
     assert len(paths) == 4
     nan = float("nan")
-    assert store.path(Request("v", "x", rule=RULE, start=nan, end=nan)) == store.path(
-        Request("v", "x", rule=RULE)
+    assert store.path(DecodeRequest("v", "x", rule=RULE, start=nan, end=nan)) == store.path(
+        DecodeRequest("v", "x", rule=RULE)
     )
 
 
 def test_failures_at_a_limit_last_as_long_as_the_limit(tmp_path, request_):
-    source = take(request_).source
-    late = Sample("vid", "undecodable", error="too slow", source=source, limit=True)
+    source = decode_one(request_).source
+    late = DecodedClip("vid", "undecodable", error="too slow", source=source, limit=True)
     late.request = request_
     strict = Store(tmp_path / "frames", {"timeout_s": 1, "workers": 2})
     strict.put(late)
@@ -146,7 +146,7 @@ def test_a_larger_picture_limit_is_a_new_try(tmp_path, request_):
 
 
 def test_full_disk_is_an_error_and_leaves_nothing(store, request_):
-    made = take(request_)
+    made = decode_one(request_)
     old = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (5000, old[1]))
     try:

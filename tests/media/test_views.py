@@ -159,7 +159,7 @@ def test_windows_of_a_file_are_the_references(tmp_path, rate) -> None:
     from fractions import Fraction
 
     from vireo.benchmarks.actions import LAST_FRAME
-    from vireo.media.decode import Request, take
+    from vireo.media.decode import DecodeRequest, decode_one
     from vireo.toy import video
 
     grey = (np.full((32, 32, 3), n % 256, np.uint8) for n in range(rate * 21))
@@ -167,6 +167,6 @@ def test_windows_of_a_file_are_the_references(tmp_path, rate) -> None:
     for start, end in views.windows(21, 8, 5):
         rule = {"rule": "sparse_views", "n": 6, "segments": 2}
         asked = (float(start), float(end) + LAST_FRAME)
-        found = take(Request("v", str(tmp_path / "v.mp4"), "file", rule, None, *asked))
+        found = decode_one(DecodeRequest("v", str(tmp_path / "v.mp4"), "file", rule, None, *asked))
         want = [views.window_frames(count, rate, start, end, 6, 2, s) for s in (0, 1)]
         assert found.indices == [*chain(*want)]

@@ -149,7 +149,7 @@ def test_judge_of_transformers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     """A random chat model: whatever it replies is read, counted and remembered."""
     from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
-    from vireo.models.mmduet.chat import Text
+    from vireo.models.mmduet.chat import ChatTokenizer
 
     monkeypatch.chdir(tmp_path)
     config = Qwen2Config(
@@ -157,7 +157,7 @@ def test_judge_of_transformers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         num_attention_heads=2, num_key_value_heads=2, eos_token_id=257, pad_token_id=256,
     )  # fmt: skip
     Qwen2ForCausalLM(config).save_pretrained("judge")
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=Text.of_bytes().tokenizer)
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=ChatTokenizer.of_bytes().tokenizer)
     tokenizer.chat_template = "{% for m in messages %}{{ m['content'] }}\n{% endfor %}"
     tokenizer.save_pretrained("judge")
     one = judge.Judge("transformers", model="judge")

@@ -194,14 +194,14 @@ def test_any_wrapping_is_loaded(wrap, tmp_path: Path) -> None:
 def test_stored_tables_are_fitted_as_the_authors_do() -> None:
     gold = load_file(GOLDEN / "load_time_transforms.safetensors")
     torch.testing.assert_close(
-        interpolate.spatial(gold["in.pos_embed"][0], 37)[None], gold["out.pos_embed"]
+        interpolate.resize_spatial(gold["in.pos_embed"][0], 37)[None], gold["out.pos_embed"]
     )
     time = "temporal_pos_embedding"
     torch.testing.assert_close(videomamba.resample(gold[f"in.{time}"], 12), gold[f"out.{time}"])
     for how in ("center", "average"):
         for depth in (1, 2, 3):
             torch.testing.assert_close(
-                interpolate.inflate(gold["in.patch2d"], depth, how == "center"),
+                interpolate.inflate_2d(gold["in.patch2d"], depth, how == "center"),
                 gold[f"out.patch3d_{how}_t{depth}"],
             )
 

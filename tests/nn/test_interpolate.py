@@ -14,7 +14,7 @@ MISC = load_file(Path(__file__).parents[1] / "golden" / "viclip" / "misc.safeten
 
 @pytest.mark.parametrize(
     ("change", "old"),
-    [(interpolate.frames, "temporal.old_8"), (interpolate.text, "textpos.old_32")],
+    [(interpolate.resize_temporal, "temporal.old_8"), (interpolate.resize_text, "textpos.old_32")],
 )
 def test_time_and_text(change, old):
     stem = old.split(".")[0] + ".new_"
@@ -28,17 +28,17 @@ def test_time_and_text(change, old):
 def test_space():
     (old,) = (name for name in MISC if name.startswith("spatial.old_"))
     for name in (name for name in MISC if name.startswith("spatial.new_")):
-        got = interpolate.spatial(MISC[old], len(MISC[name]))
+        got = interpolate.resize_spatial(MISC[old], len(MISC[name]))
         torch.testing.assert_close(got, MISC[name], atol=1e-5, rtol=0)
         assert torch.equal(got[0], MISC[old][0])
-    assert interpolate.spatial(MISC[old], len(MISC[old])) is MISC[old]
+    assert interpolate.resize_spatial(MISC[old], len(MISC[old])) is MISC[old]
     with pytest.raises(VireoError, match="square grid"):
-        interpolate.spatial(MISC[old], 12)
+        interpolate.resize_spatial(MISC[old], 12)
 
 
 def test_inflation():
     flat = MISC["inflate.conv2d"]
-    assert torch.equal(interpolate.inflate(flat, 1), MISC["inflate.conv3d_k1"])
-    assert torch.equal(interpolate.inflate(flat, 3), MISC["inflate.conv3d_k3_center_true"])
-    average = interpolate.inflate(flat, 3, centre=False)
+    assert torch.equal(interpolate.inflate_2d(flat, 1), MISC["inflate.conv3d_k1"])
+    assert torch.equal(interpolate.inflate_2d(flat, 3), MISC["inflate.conv3d_k3_center_true"])
+    average = interpolate.inflate_2d(flat, 3, centre=False)
     torch.testing.assert_close(average, MISC["inflate.conv3d_k3_center_false"])

@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from vireo.errors import VireoError
-from vireo.nn import scan
+from vireo.nn import scan, scan_chunked
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "videomamba" / "selective_scan.safetensors"
 NAMES = ("u", "delta", "A", "B", "C", "D", "delta_bias")
@@ -70,7 +70,9 @@ def test_reference_numbers(case: str, backend: str) -> None:
 def test_gradcheck(softplus: bool, chunk: int) -> None:
     inputs = [x.requires_grad_() for x in problem(L=7, E=2, N=3, dtype=torch.float64)]
     assert torch.autograd.gradcheck(
-        lambda *x: scan._Chunked.apply(*x, softplus, chunk)[0], inputs, fast_mode=chunk != 3
+        lambda *x: scan_chunked.ChunkedScan.apply(*x, softplus, chunk)[0],
+        inputs,
+        fast_mode=chunk != 3,
     )
 
 
@@ -85,16 +87,18 @@ def test_chunks_and_batch_rows_change_nothing(
     inputs: list = problem(G, b, L, E, N)
     if not bias:
         inputs[5:] = [None, None]
-    y, state, starts = scan.chunked_forward(*inputs, True, chunk, keep_starts=True)
+    y, state, starts = scan_chunked.chunked_forward(*inputs, True, chunk, keep_starts=True)
     want, last = scan.loop_scan(*(x if x is None else x.double() for x in inputs))
     assert worst(y, want) < 1e-5 and worst(state.transpose(2, 3), last) < 1e-5
-    grads = scan.chunked_backward(torch.ones_like(y), *inputs, True, starts, chunk)
+    grads = scan_chunked.chunked_backward(torch.ones_like(y), *inputs, True, starts, chunk)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(scan, "_batch_rows", lambda u, n: rows)
-        again, _, starts = scan.chunked_forward(*inputs, True, L, keep_starts=True)
+        again, _, starts = scan_chunked.chunked_forward(*inputs, True, L, keep_starts=True)
         assert worst(again, y) < 1e-6
         for one, two in zip(
-            grads, scan.chunked_backward(torch.ones_like(y), *inputs, True, starts, L), strict=True
+            grads,
+            scan_chunked.chunked_backward(torch.ones_like(y), *inputs, True, starts, L),
+            strict=True,
         ):
             torch.testing.assert_close(one, two, atol=1e-4, rtol=1e-4)
 
@@ -182,7 +186,7 @@ def test_unusable_choices_say_so() -> None:
 
 INTERPRETED = """
 import json, torch
-from vireo.nn import scan, scan_triton
+from vireo.nn import scan_chunked, scan_triton
 worst = {}
 for name, (G, b, L, E, N, extras, softplus, steps) in json.loads(%r).items():
     g = torch.Generator().manual_seed(0)
@@ -196,8 +200,9 @@ for name, (G, b, L, E, N, extras, softplus, steps) in json.loads(%r).items():
     scan_triton._segment_steps = lambda u, programs: steps or u.shape[2]
     exact = [v if v is None else v.double() for v in x]
     dy = r(G, b, L, E)
-    y, last, starts = scan.chunked_forward(*exact, softplus, keep_starts=True)
-    want = [y, last.transpose(2, 3), *scan.chunked_backward(dy.double(), *exact, softplus, starts)]
+    y, last, starts = scan_chunked.chunked_forward(*exact, softplus, keep_starts=True)
+    grads = scan_chunked.chunked_backward(dy.double(), *exact, softplus, starts)
+    want = [y, last.transpose(2, 3), *grads]
     got = [*scan_triton.forward_kernels(*x, softplus),
            *scan_triton.backward_kernels(dy, *x, softplus)]
     assert all(a.shape == b.shape for a, b in zip(got, want, strict=True))

@@ -9,7 +9,7 @@ import pytest
 from vireo.report import examples, load
 
 
-def shown(module: str, predictions: list, answers: list[str], scores: int = 3) -> load.Shown:
+def shown(module: str, predictions: list, answers: list[str], scores: int = 3) -> load.RunView:
     ids = [f"q{n}" for n in range(len(answers))]
     items = pd.DataFrame(
         {
@@ -26,7 +26,7 @@ def shown(module: str, predictions: list, answers: list[str], scores: int = 3) -
             "frames": [[0]] * len(ids), "flags": [[]] * len(ids),
         }
     )  # fmt: skip
-    held = load.Shown(Path("x.json"), {"model": "m", "run": "r"}, items, rows)
+    held = load.RunView(Path("x.json"), {"model": "m", "run": "r"}, items, rows)
     held.module = module
     return held
 

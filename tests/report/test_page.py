@@ -73,7 +73,7 @@ def test_a_breakdown_without_the_primary_metric(world):
     import copy
 
     config, paths = world
-    found = load.gather(paths[:1], config)
+    found = load.load_report(paths[:1], config)
     found.runs[0].result = copy.deepcopy(found.runs[0].result)
     row = {"label": "dual softmax", "n": 96, "top1": 85.4}
     found.runs[0].result["breakdowns"] = {"other": [row]}
@@ -97,7 +97,7 @@ def test_plot_holds_its_numbers():
 
 def test_examples_are_drawn_the_same_each_time(world):
     config, paths = world
-    shown = load.gather(paths, config).runs[0]
+    shown = load.load_report(paths, config).runs[0]
     first, second = examples.choose(shown), examples.choose(shown)
     assert [e.id for e in first] == [e.id for e in second]
     assert [e.right for e in first] == [True] * 3 + [False] * 3
@@ -117,7 +117,7 @@ class TestSomethingMissing:
         return config, paths[1:2]
 
     def text(self, config, paths):
-        return page.render(load.gather(paths, config), config)
+        return page.render(load.load_report(paths, config), config)
 
     def test_predictions_gone(self, copy):
         config, paths = copy
@@ -137,7 +137,7 @@ class TestSomethingMissing:
         text = self.text(config, [*paths, *others])
         assert "Not shown" in text and "broken.json" in text and "other.json" in text
         with pytest.raises(VireoError, match=r"no result to report.*broken.json"):
-            load.gather(others, config)
+            load.load_report(others, config)
 
     def test_empty_run(self, copy):
         import json

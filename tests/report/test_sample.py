@@ -57,8 +57,8 @@ def _no_lock(monkeypatch, small) -> None:
 
 
 def told(small, capsys, model, place, texts=(), questions=(), weights=None) -> tuple[int, str]:
-    with video.loaded(small.config, model, None, weights) as held:
-        code = video.say(
+    with video.open_model(small.config, model, None, weights) as held:
+        code = video.predict(
             small.config, held, video.videos(Path(place)), list(texts), list(questions)
         )
     return code, capsys.readouterr().out
@@ -93,9 +93,9 @@ def test_a_classifier_names_its_best_classes(small, capsys) -> None:
 def test_a_videomamba_names_classes_too(small, capsys) -> None:
     over = {"models": {"toy_videomamba_short": {"weights": None}}, "decode": {"workers": 0}}
     config = cfg.load(over={**over, "device": "cpu"})
-    with video.loaded(config, "toy_videomamba_short") as held:
+    with video.open_model(config, "toy_videomamba_short") as held:
         film = video.videos(Path("data/videos/film00.mp4"))
-        assert video.say(config, held, film, [], []) == 0
+        assert video.predict(config, held, film, [], []) == 0
     assert len(capsys.readouterr().out.splitlines()) == 5
 
 
@@ -121,9 +121,9 @@ def test_an_answerer_answers() -> None:
     import numpy as np
 
     protocol = {"frames": {"n": 2, "clips": 2}, "prompt": {"tokens": 9}}
-    held = video.Loaded("toy", "Answerer", Model(), protocol, "sqa3d")
+    held = video.LoadedModel("toy", "Answerer", Model(), protocol, "sqa3d")
     frames = np.zeros((4, 8, 8, 3), np.uint8)
-    guesses = video.Answers(held, ["Where is the door?", "And the window?"])(frames)
+    guesses = video.QA(held, ["Where is the door?", "And the window?"])(frames)
     assert len(guesses) == 2 and [g.text for g in guesses[0]][:3] == ["(row 4)", "(row 3)", "yes"]
 
 
@@ -148,13 +148,13 @@ def test_what_is_not_there(small) -> None:
         video.videos(Path("cache"))
     with (
         pytest.raises(VireoError, match=r"snakemake --cores 2 data/receipts/tiny_weights.json"),
-        video.loaded(small.config, "tiny"),
+        video.open_model(small.config, "tiny"),
     ):
         pass
     with pytest.raises(VireoError, match=r"scripts/duet.py --model toy_mmduet"):
-        video.suitable(small.config, "toy_mmduet")
+        video.default_benchmark(small.config, "toy_mmduet")
     with pytest.raises(VireoError, match="sqa3d needs an Answerer, tiny is a DualEncoder"):
-        video.suitable(small.config, "tiny", "sqa3d")
+        video.default_benchmark(small.config, "tiny", "sqa3d")
 
 
 def test_every_released_model_finds_a_protocol() -> None:
@@ -162,7 +162,7 @@ def test_every_released_model_finds_a_protocol() -> None:
     found = {}
     for name, block in config["models"].items():
         if {"DualEncoder", "Classifier", "Answerer"} & set(block["fulfils"]):
-            found[name] = video.suitable(config, name)[0]
+            found[name] = video.default_benchmark(config, name)[0]
     assert found["viclip"] == found["clip_l14"] == "k400" and found["clipbert"] == "sqa3d"
     assert found["videomamba_t16_lvu_director"] == "lvu_director"
     assert found["viclip_ft_ssv2"] == "ssv2" and found["toy_viclip"] == "toy_kinetics"
@@ -170,19 +170,21 @@ def test_every_released_model_finds_a_protocol() -> None:
 
 def test_one_sample_on_a_page(small) -> None:
     config = small.config
-    asked = sample.Asked("tiny", "videomme", "000-1", str(small.folder / "tiny.safetensors"))
+    asked = sample.SampleRequest(
+        "tiny", "videomme", "000-1", str(small.folder / "tiny.safetensors")
+    )
     out = small.folder / "page.html"
     sample.write(config, asked, out)
     text = out.read_text()
     assert text.count("data:image/jpeg;base64,") >= 16 and "What happens?" in text
     assert "8 × 3 × 32 × 32" in text and "right answer" in text and "frames.rule" in text
     assert not re.search(r"https?://(?!www\.w3\.org/)", re.sub(r"data:[^\"]*", "", text))
-    facts = sample.look(config, asked)
+    facts = sample.describe(config, asked)
     assert [p[:2] for p in facts["prompts"]] == ["A.", "B.", "C.", "D."]
     assert facts["scores"][0]["text"] == facts["prediction"]
     assert abs(sum(s["share"] for s in facts["scores"]) - 1) < 1e-6
     with pytest.raises(VireoError, match="unknown item '000-9'; did you mean '000-"):
-        sample.look(config, sample.Asked("tiny", "videomme", "000-9"))
+        sample.describe(config, sample.SampleRequest("tiny", "videomme", "000-9"))
 
 
 def test_command_line(small) -> None:

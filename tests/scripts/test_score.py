@@ -95,7 +95,7 @@ def world(tmp_path_factory) -> Path:
     return root
 
 
-def shard(path: Path, rows: list[dict], spoiled: bool) -> None:
+def shard(path: Path, rows: list[dict], perturbed: bool) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     made = [
         {
@@ -103,7 +103,7 @@ def shard(path: Path, rows: list[dict], spoiled: bool) -> None:
             "view": 0,
             "group": r["videoID"],
             "status": "missing" if r["videoID"] == "-id_8" else "ok",
-            "prediction": json.dumps(OPTIONS[2 if spoiled else "ABCD".index(r["answer"])]),
+            "prediction": json.dumps(OPTIONS[2 if perturbed else "ABCD".index(r["answer"])]),
             "scores": [0.5, 0.25, 0.125, 0.0],
             "frames": [0, 4],
             "seconds": 0.1,

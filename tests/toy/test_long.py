@@ -10,7 +10,7 @@ import pytest
 from vireo import config as cfg
 from vireo import toy
 from vireo.benchmarks import actions, regression
-from vireo.media.decode import Request, take
+from vireo.media.decode import DecodeRequest, decode_one
 from vireo.toy import actions as actions_maker
 from vireo.toy import order as order_maker
 from vireo.toy import regression as regression_maker
@@ -50,7 +50,7 @@ def test_actions_are_read_by_the_benchmark(world) -> None:
     assert len(train) == 16 and (there["status"] == "found").all()
     moved = []
     for path in videos["path"][items["answer"].isin(["left", "right"])]:
-        frames = take(Request("v", path)).frames[[0, -1]].astype(int)
+        frames = decode_one(DecodeRequest("v", path)).frames[[0, -1]].astype(int)
         strong = frames.max(-1) - frames.min(-1) > 90
         moved.append(np.diff([np.nonzero(one)[1].mean() for one in strong])[0])
     told = items["answer"][items["answer"].isin(["left", "right"])]
@@ -69,7 +69,7 @@ def test_order_is_read_by_the_benchmark(world) -> None:
 def test_the_order_of_the_colours_is_the_class(world) -> None:
     items, videos = read(world, "order")
     for answer, path in zip(items["answer"], videos["path"], strict=True):
-        frames = take(Request("v", path)).frames.astype(int)
+        frames = decode_one(DecodeRequest("v", path)).frames.astype(int)
         others = frames.sum(-1, keepdims=True) - frames
         strong = (2 * frames - others > 80).sum((1, 2))  # pixels of each colour, by frame
         middle = (np.arange(len(frames))[:, None] * strong).sum(0) / strong.sum(0)
@@ -91,7 +91,7 @@ def test_the_target_is_the_way_of_the_shape(world) -> None:
     items, videos = read(world, "regression")
     ways = []
     for path in videos["path"]:
-        frames = take(Request("v", path)).frames[[0, -1]].astype(int)
+        frames = decode_one(DecodeRequest("v", path)).frames[[0, -1]].astype(int)
         strong = frames.max(-1) - frames.min(-1) > 90
         ways.append(np.diff([np.nonzero(one)[1].mean() for one in strong])[0])
     fit = np.corrcoef(ways, items["answer"].astype(float))[0, 1]
@@ -106,7 +106,9 @@ def test_the_same_seed_makes_the_same_files(world) -> None:
                 assert file.read_bytes() == again.read_bytes()
                 continue
             # once in a few hundred clips the encoder writes other bytes for the same pictures
-            one, two = (take(Request("v", str(p))).frames.astype(int) for p in (file, again))
+            one, two = (
+                decode_one(DecodeRequest("v", str(p))).frames.astype(int) for p in (file, again)
+            )
             assert one.shape == two.shape and np.abs(one - two).mean() < 1
     lists = [world / n / "lvu_1.0/view_count/test.csv" for n in ("regression", "other")]
     assert lists[0].read_text() != lists[1].read_text()

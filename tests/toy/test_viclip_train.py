@@ -5,7 +5,7 @@ from collections import Counter
 
 import pytest
 
-from vireo.media.decode import Request, take
+from vireo.media.decode import DecodeRequest, decode_one
 from vireo.toy import captions, scene, viclip_train
 from vireo.training import lists
 
@@ -44,7 +44,7 @@ def test_clips_play_and_the_same_seed_gives_the_same_bytes(small):
     assert a == b and a != c
     for name in names[:5]:
         path = small / "a/clips" / name
-        sample = take(Request(name, str(path), rule={"rule": "every"}))
+        sample = decode_one(DecodeRequest(name, str(path), rule={"rule": "every"}))
         assert sample.status == "ok" and 10 <= len(sample.frames) < 15
         assert sample.frames.shape[1:] == (64, 64, 3)
 

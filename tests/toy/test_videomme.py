@@ -6,7 +6,7 @@ from itertools import pairwise
 import pandas as pd
 import pytest
 
-from vireo.media.decode import Request, take
+from vireo.media.decode import DecodeRequest, decode_one
 from vireo.toy import captions, scene, viclip_train, videomme
 
 
@@ -116,7 +116,7 @@ def test_two_videos_are_broken_and_the_rest_plays(world, rows):
     lengths = {}
     for path in sorted((world / "videos").iterdir()):
         rule = {"rule": "uniform_stride", "n": 2}
-        sample = take(Request(path.stem, str(path), rule=rule), 10**6)
+        sample = decode_one(DecodeRequest(path.stem, str(path), rule=rule), 10**6)
         if sample.status == "ok":
             lengths[path.stem] = sample.info["duration"]
         else:

@@ -23,7 +23,7 @@ class Noisy:
     def __len__(self) -> int:
         return self.count
 
-    def avoid(self, file: str, error: str) -> None:
+    def exclude(self, file: str, error: str) -> None:
         raise AssertionError(file)
 
     def sample(self, epoch: int, index: int) -> dict[str, Any]:

@@ -52,7 +52,7 @@ def test_several_cards_are_held_together_or_not_at_all(tmp_path, monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
     uuid = lambda i: SimpleNamespace(uuid=f"u{i}")  # noqa: E731
     monkeypatch.setattr(torch.cuda, "get_device_properties", uuid)
-    with device.several(2, tmp_path) as held:
+    with device.acquire_many(2, tmp_path) as held:
         assert held == ["GPU-u0", "GPU-u1"]
         waited = []
 
@@ -65,12 +65,12 @@ def test_several_cards_are_held_together_or_not_at_all(tmp_path, monkeypatch):
             raise InterruptedError
 
         monkeypatch.setattr(device.time, "sleep", asked)
-        with pytest.raises(InterruptedError), device.several(2, tmp_path):
+        with pytest.raises(InterruptedError), device.acquire_many(2, tmp_path):
             raise AssertionError("two of one")
         assert waited
-    with device.several(3, tmp_path) as held:
+    with device.acquire_many(3, tmp_path) as held:
         assert len(held) == 3
-    with pytest.raises(VireoError, match="4 processes"), device.several(4, tmp_path):
+    with pytest.raises(VireoError, match="4 processes"), device.acquire_many(4, tmp_path):
         pass
 
 

@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 
 from vireo.errors import VireoError
 from vireo.models import viclip
-from vireo.nn.text_clean import clean
+from vireo.nn.text_clean import clean_caption
 from vireo.training import Step, augment, contrastive, optim, schedule, seeds
 from vireo.training.tasks import viclip_pretrain
 
@@ -198,8 +198,8 @@ def test_gather_over_two_processes(tmp_path, way):
 
 @pytest.mark.parametrize("given,whole,five", MISC["pre_text"])
 def test_cleaning(given, whole, five):
-    assert clean(given) == whole
-    assert clean(given, 5) == five
+    assert clean_caption(given) == whole
+    assert clean_caption(given, 5) == five
 
 
 def test_resize_is_that_of_tensors_without_antialiasing():

@@ -12,7 +12,7 @@ import pytest
 from safetensors.torch import load_file
 
 from vireo.models.mmduet import chat as talk
-from vireo.models.mmduet.chat import SYSTEM_PROMPT, Text
+from vireo.models.mmduet.chat import SYSTEM_PROMPT, ChatTokenizer
 from vireo.toy import mmduet as world
 from vireo.training import mmduet_data, mmduet_durations
 
@@ -68,7 +68,7 @@ def test_videos_without_metadata_and_bad_questions_are_left_out() -> None:
 def test_tokens_and_labels_of_the_forward_vectors() -> None:
     told = json.loads((GOLDEN / "training_forward.json").read_text())
     tensors = load_file(GOLDEN / "training.safetensors")
-    text = Text.read(GOLDEN / "base")
+    text = ChatTokenizer.read(GOLDEN / "base")
     for row, name in enumerate("AB"):
         turns = tuple(told["conversations"][name])
         sample = mmduet_data.Sample("", "", 2, 0, 0, turns)

@@ -225,7 +225,7 @@ def test_samples(world: Path, caplog: pytest.LogCaptureFixture) -> None:
     epochs = [[samples.sample(epoch, i)["frames"] for i in range(12)] for epoch in (0, 1)]
     same = [np.array_equal(a, b) for a, b in zip(*epochs, strict=True)]
     assert not all(same), "another epoch draws other clips"
-    samples.avoid(one["scene"], "it killed its reader")
+    samples.exclude(one["scene"], "it killed its reader")
     again = samples.sample(0, 3)
     assert again["scene"] != one["scene"]
     assert again["failures"][0] == {"video": one["scene"], "error": "it killed its reader"}
@@ -288,7 +288,7 @@ def test_a_scene_that_kills_or_hangs_its_reader_costs_one_scene(
 KILLER = """
 import os, signal
 from dataclasses import replace
-from vireo.media import sample
+from vireo.media import decode as decoding
 
 def take(request, max_pixels):
     with open("asked", "a") as out:
@@ -296,7 +296,7 @@ def take(request, max_pixels):
     if request.video == "scene9001_00":
         os.kill(os.getpid(), signal.SIGSEGV)
     broken = request.video == "scene9003_00"
-    return sample.take(replace(request, path=__file__) if broken else request, max_pixels)
+    return decoding.decode_one(replace(request, path=__file__) if broken else request, max_pixels)
 """
 
 

@@ -144,14 +144,14 @@ def test_too_many_failures_end_the_run(here):
 
 @pytest.mark.parametrize("stop", ["SIGKILL", "SIGSTOP"])
 def test_a_video_that_kills_or_hangs_its_reader_costs_one_video(here, monkeypatch, stop):
-    real = clips.take
+    real = clips.decode_one
 
     def take(request, limits):
         if request.video == "03.mp4":
             os.kill(os.getpid(), getattr(signal, stop))
         return real(request, limits)
 
-    monkeypatch.setattr(clips, "take", take)
+    monkeypatch.setattr(clips, "decode_one", take)
     wait = 3 if stop == "SIGSTOP" else 600  # a death is noticed long before
     config = {"device": "cpu", "max_failed": 0.5, "decode": {"timeout_s": wait}}
     first = load_file(loop.train("a", recipe(workers=1, steps=8), config))
@@ -181,14 +181,14 @@ def test_validation_keeps_the_best_and_counts_failures(here, pairs):
 
 
 def test_a_validation_video_that_kills_its_reader_costs_one_video(here, pairs, monkeypatch):
-    real = clips.take
+    real = clips.decode_one
 
     def take(request, limits):
         if request.video == "03.mp4" and request.rule["rule"] == "middle":
             os.kill(os.getpid(), signal.SIGKILL)
         return real(request, limits)
 
-    monkeypatch.setattr(clips, "take", take)
+    monkeypatch.setattr(clips, "decode_one", take)
     listed = json.loads((pairs / "train.json").read_text())
     (pairs / "val.json").write_text(json.dumps(listed[:6]))
     receipt.write("data/receipts/val.json", "val", pairs, {}, "test")

@@ -67,20 +67,20 @@ def test_cuda_devices_are_locked_by_uuid(tmp_path, monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     uuids = lambda d: SimpleNamespace(uuid=f"uuid-{d.index}")  # noqa: E731
     monkeypatch.setattr(torch.cuda, "get_device_properties", uuids)
-    with D.lease("auto", tmp_path) as one, D.lease("cuda", tmp_path) as two:
+    with D.acquire("auto", tmp_path) as one, D.acquire("cuda", tmp_path) as two:
         assert (str(one), str(two)) == ("cuda:0", "cuda:1")
         assert {p.name for p in tmp_path.iterdir()} == {"uuid-0.lock", "uuid-1.lock"}
         monkeypatch.setenv("VIREO_TRUST_DEVICES", "1")
-        with D.lease("cuda", tmp_path) as inside_an_allocation:
+        with D.acquire("cuda", tmp_path) as inside_an_allocation:
             assert str(inside_an_allocation) == "cuda:0"
 
 
 def test_one_job_on_the_cpu(tmp_path, monkeypatch):
-    with D.lease("cpu", tmp_path) as device:
+    with D.acquire("cpu", tmp_path) as device:
         assert device.type == "cpu"
         assert D._try_lock(tmp_path / "cpu.lock") is None
         monkeypatch.setenv("VIREO_TRUST_DEVICES", "1")
-        with D.lease("cpu", tmp_path):
+        with D.acquire("cpu", tmp_path):
             pass
 
 
@@ -94,11 +94,11 @@ def test_a_lock_folder_of_somebody_else_is_refused(tmp_path):
 
 def test_words_for_devices_and_dtypes(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    assert D.kind("auto") == "cpu"
+    assert D.resolve_device("auto") == "cpu"
     with pytest.raises(VireoError, match="no GPU"):
-        D.kind("cuda")
+        D.resolve_device("cuda")
     with pytest.raises(VireoError, match="did you mean 'cuda'"):
-        D.kind("cuda0")
+        D.resolve_device("cuda0")
     assert D.dtype("bfloat16") is torch.bfloat16
     with pytest.raises(VireoError, match="did you mean 'float16'"):
         D.dtype("float_16")
@@ -136,7 +136,7 @@ def test_backing_off_keeps_every_item_once_and_in_order(n, size, fits):
             raise torch.OutOfMemoryError("CUDA out of memory")
         return [2 * x for x in batch]
 
-    batches = D.Batches(size)
+    batches = D.AdaptiveBatcher(size)
     assert batches.run(double, range(n)) == [2 * x for x in range(n)]
     assert len([c for c in calls if c > fits]) <= 5  # halved, not counted down
     if n >= size > fits:
@@ -149,7 +149,7 @@ def test_an_item_that_never_fits_is_an_error():
         raise MemoryError
 
     with pytest.raises(MemoryError):
-        D.Batches(8).run(full, [1, 2, 3])
+        D.AdaptiveBatcher(8).run(full, [1, 2, 3])
 
 
 def test_other_errors_pass_through():
@@ -157,4 +157,4 @@ def test_other_errors_pass_through():
         raise RuntimeError("shapes")
 
     with pytest.raises(RuntimeError, match="shapes"):
-        D.Batches(8).run(broken, [1, 2, 3])
+        D.AdaptiveBatcher(8).run(broken, [1, 2, 3])

@@ -41,7 +41,7 @@ def made(root):
 def test_whole_files_stay(tmp_path):
     made(tmp_path)
     (tmp_path / "results/m/mine.json").write_text('[{"of": "my own"}]')
-    assert cleanup.put_aside(tmp_path) == []
+    assert cleanup.quarantine_truncated(tmp_path) == []
 
 
 @pytest.mark.parametrize("kind", ["cut", "empty", "nul"])
@@ -54,7 +54,7 @@ def test_torn_files_are_put_aside(tmp_path, kind, seed):
         # The newline at the very end carries nothing.
         at = int(rng.integers(0, len(data) - 2)) if kind != "empty" else 0
         path.write_bytes(data[:at] + (b"\0" * (len(data) - at) if kind == "nul" else b""))
-    found = set(cleanup.put_aside(tmp_path))
+    found = set(cleanup.quarantine_truncated(tmp_path))
     expected = set(paths.values())
     if kind == "nul":
         expected.discard(paths["weights"])  # of the right length: its header tells nothing of it
@@ -92,5 +92,5 @@ def test_only_what_dead_processes_of_this_machine_were_writing_is_swept(tmp_path
         path.write_text("not ours")
     with atomic(target) as tmp:
         tmp.write_text("{}")
-        assert cleanup.sweep(tmp_path) == [left]
+        assert cleanup.remove_stale_temp(tmp_path) == [left]
     assert set(target.parent.iterdir()) == {target, elsewhere, foreign}

@@ -16,7 +16,7 @@ import pandas as pd
 
 from vireo.errors import VireoError, unknown
 from vireo.media.inventory import refuse_paths
-from vireo.nn.text_clean import plain
+from vireo.nn.text_clean import normalise_label
 from vireo.utils.files import read_json
 
 CSV_NAMES = {
@@ -157,12 +157,12 @@ def _distinct(rows: list[dict[str, Any]], path: Path) -> list[dict[str, Any]]:
 
 def match(names: list[str], official: list[str], where: str) -> dict[str, str]:
     """Names as folders or lists spell them -> official ones; VireoError lists near ones."""
-    known = {plain(name): name for name in official}
+    known = {normalise_label(name): name for name in official}
     result = {}
     for name in dict.fromkeys(names):
-        if plain(name) not in known:
-            near = get_close_matches(plain(name), known, n=3)
+        if normalise_label(name) not in known:
+            near = get_close_matches(normalise_label(name), known, n=3)
             hint = f"; near: {', '.join(known[n] for n in near)}" if near else ""
             raise VireoError(f"{where}: {name!r} is no class of the official list{hint}")
-        result[name] = known[plain(name)]
+        result[name] = known[normalise_label(name)]
     return result

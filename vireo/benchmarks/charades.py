@@ -18,7 +18,7 @@ from vireo.metrics import grounding
 from vireo.metrics.scores import Metric, Scores
 from vireo.tables import items as item_table
 
-NEEDS = "Watcher"
+NEEDS = "StreamingModel"
 WINDOW, THRESHOLD = 6, 0.5
 
 __all__ = ["NEEDS", "PREDICTS", "export", "prompts", "videos"]
@@ -65,8 +65,10 @@ def score(items: pd.DataFrame, predictions: pd.DataFrame, block: dict[str, Any])
     }
     metrics["mIoU"] = Metric.mean(100.0 * ious, "%", 0.0, 100.0, "mean IoU")
     if times := int(options.get("shuffles", 0)):
-        spoilt = [overlaps(gold, one, window) for one in _mmduet_items.shuffled(predicted, times)]
-        hits = {id: 100 * np.mean([each[id][at] >= 0.5 for each in spoilt]) for id in found}
+        perturbed = [
+            overlaps(gold, one, window) for one in _mmduet_items.shuffled(predicted, times)
+        ]
+        hits = {id: 100 * np.mean([each[id][at] >= 0.5 for each in perturbed]) for id in found}
         title = "R@1 at IoU 0.5, scores shuffled within each video"
         parts = pd.Series(hits, dtype=float)
         metrics["R@0.5_shuffled"] = Metric.mean(parts, "%", 0.0, 100.0, title)

@@ -19,7 +19,7 @@ from vireo.metrics import magqa
 from vireo.metrics.scores import Metric, Scores
 from vireo.utils.files import write_text
 
-NEEDS = "Watcher"
+NEEDS = "StreamingModel"
 
 __all__ = ["NEEDS", "PREDICTS", "export", "prompts", "videos"]
 

@@ -20,7 +20,7 @@ from vireo.metrics.grounding import WINDOWS
 from vireo.metrics.scores import Metric, Scores
 from vireo.tables import items as item_table
 
-NEEDS = "Watcher"
+NEEDS = "StreamingModel"
 WINDOW = 2
 
 __all__ = ["NEEDS", "PREDICTS", "export", "prompts", "videos"]
@@ -68,9 +68,9 @@ def score(items: pd.DataFrame, predictions: pd.DataFrame, block: dict[str, Any])
         metrics[f"HIT@1{short}"] = Metric.mean(hits, "%", 0.0, 100.0, f"HIT@1 ({name})")
     if times := int(options.get("shuffles", 0)):
         least = highlight.LEVELS["VeryGood"]
-        spoilt = [clips(one, window) for one in _mmduet_items.shuffled(predicted, times)]
+        perturbed = [clips(one, window) for one in _mmduet_items.shuffled(predicted, times)]
         mean = {
-            id: 100 * np.mean([highlight.per_query(gold[id], s[id], least)[1] for s in spoilt])
+            id: 100 * np.mean([highlight.per_query(gold[id], s[id], least)[1] for s in perturbed])
             for id in gold
             if id in scores
         }

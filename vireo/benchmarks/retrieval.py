@@ -19,7 +19,7 @@ import pandas as pd
 from vireo.errors import VireoError
 from vireo.metrics import retrieval
 from vireo.metrics.scores import Metric, Scores
-from vireo.nn.text_clean import clean
+from vireo.nn.text_clean import clean_caption
 from vireo.tables import items as item_table
 from vireo.utils.files import read_json, write_json
 
@@ -145,7 +145,7 @@ def prompts(items: pd.DataFrame, protocol: dict[str, Any]) -> dict[str, list[str
     result = {}
     for row in item_table.rows(items):
         texts = [" ".join(row.options)] if joined else list(row.options)
-        result[row.id] = [clean(text) for text in texts]
+        result[row.id] = [clean_caption(text) for text in texts]
     return result
 
 

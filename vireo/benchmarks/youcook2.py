@@ -22,7 +22,7 @@ from vireo.metrics import dense_caption as dense
 from vireo.metrics.scores import Metric, Scores
 from vireo.tables import items as item_table
 
-NEEDS = "Watcher"
+NEEDS = "StreamingModel"
 CEILING_DRAWS = 5
 SWITCHES = ("keep_first", "numeric_order", "count_missing")
 

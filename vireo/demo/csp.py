@@ -8,7 +8,7 @@ POLICY = (
 )
 
 
-class AtHome:
+class CSPMiddleware:
     """ASGI middleware: the browser may ask this server only."""
 
     def __init__(self, app: Any) -> None:

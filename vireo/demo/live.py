@@ -15,7 +15,7 @@ import numpy as np
 
 from vireo.errors import VireoError
 from vireo.media import pool
-from vireo.media.decode import Request
+from vireo.media.decode import DecodeRequest
 from vireo.models.mmduet.chat import Settings
 
 SHOWN = 384  # pixels of the picture on the page
@@ -50,7 +50,9 @@ def footage(
     rule = {"rule": "accumulated", "target": fps, "most": limits.frames, "rounding": "floor"}
     sizes = dict.fromkeys((size, max(size, SHOWN)))
     asked = [
-        Request(str(side), path, "file", rule, {"library": "cv2", "fit": "letterbox", "size": side})
+        DecodeRequest(
+            str(side), path, "file", rule, {"library": "cv2", "fit": "letterbox", "size": side}
+        )
         for side in sizes
     ]
     # What is uploaded is not to be trusted: few seconds, one process.

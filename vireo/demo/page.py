@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from vireo.demo.csp import AtHome
+from vireo.demo.csp import CSPMiddleware
 from vireo.demo.live import Footage, Limits, Viewer, footage
 from vireo.errors import VireoError
 from vireo.models.mmduet.chat import Settings
@@ -379,7 +379,7 @@ class Page:
             allowed_paths=[str(self.example)] if self.example else [],
             theme=gr.themes.Default(font=plain, font_mono=["ui-monospace", "monospace"]),
             css=CSS,
-            app_kwargs={"middleware": [Middleware(AtHome)]},
+            app_kwargs={"middleware": [Middleware(CSPMiddleware)]},
         )
         log.info("%s: %s (Ctrl-C ends it)", self.title, url)
         if block:

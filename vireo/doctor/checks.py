@@ -84,7 +84,7 @@ def _artifact(config: cfg.Config, report: Report, name: str, why: str) -> Findin
         return Finding("here" if there else "comes", f"{name} ({why}): cut here out of the videos")
     lacking = local.describe_missing(name, block, config)
     if not lacking:
-        return Finding("here", f"{name} ({why}): {own or local.home(name)}")
+        return Finding("here", f"{name} ({why}): {own or local.artifact_dir(name)}")
     size = local.total_size(block)
     facts = ", ".join(f for f in (readable(size) if size else "", block.get("licence", "")) if f)
     what = f"{name} ({why}){f': {facts}' if facts else ''}"

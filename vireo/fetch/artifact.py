@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from vireo.fetch import local, receipt
-from vireo.fetch.download import Bring
-from vireo.fetch.local import describe_missing, home
+from vireo.fetch.download import Downloader
+from vireo.fetch.local import artifact_dir, describe_missing
 from vireo.fetch.receipt import readable
 from vireo.utils.cli import log
 
@@ -31,12 +31,12 @@ def fetch(
         receipt.forget(name)
     own = config.get("paths", {}).get(name)
     if own:
-        root, state, source = local.take(name, block, own)
+        root, state, source = local.use_own(name, block, own)
     else:
-        root = home(name)
+        root = artifact_dir(name)
         with receipt.exclusive(Path("data/.locks") / name, name):
-            source = Bring(name, block, config).run()
-        state = local.look(block, root)
+            source = Downloader(name, block, config).run()
+        state = local.inspect(block, root)
     for fewer in state.fewer:
         log.warning("%s: %s; the rest will be reported as missing", name, fewer)
     listed: dict[str, dict[str, Any]] = {
@@ -58,7 +58,7 @@ def listing(config: Block) -> str:
     for name, block in sorted(config["artifacts"].items()):
         own = config["paths"].get(name)
         here = not describe_missing(name, block, config)
-        where = own or str(home(name))
+        where = own or str(artifact_dir(name))
         size = local.total_size(block)
         rows.append(
             (name, readable(size), where if here else f"not in {where}", block.get("title", ""))

@@ -14,7 +14,7 @@ from urllib.parse import quote
 
 from vireo.errors import VireoError
 from vireo.fetch import archive, http, hub, local, receipt
-from vireo.fetch.local import NOTES, describe_missing, home
+from vireo.fetch.local import NOTES, artifact_dir, describe_missing
 from vireo.fetch.receipt import readable
 from vireo.utils import files
 from vireo.utils.cli import Progress, log
@@ -25,27 +25,27 @@ ZENODO = "https://zenodo.org/records/{record}/files/{name}?download=1"
 RESERVE = 1 << 26
 
 
-class Bring:
+class Downloader:
     """Fill data/<artifact>: one file after the other, each from the first source that has it."""
 
     def __init__(self, name: str, block: Block, config: Block) -> None:
         self.name, self.block, self.config = name, block, config
-        self.root = home(name)
+        self.root = artifact_dir(name)
         self.repositories: dict[str, hub.Repository] = {}
         self.used: list[str] = []
 
     def run(self) -> str:
         """Fetch and unpack what lacks; returns where it came from, for the receipt."""
-        if not local.look(self.block, self.root).complete:
+        if not local.inspect(self.block, self.root).complete:
             self._unpack_present()
-            todo = [] if local.look(self.block, self.root).complete else self._todo()
+            todo = [] if local.inspect(self.block, self.root).complete else self._todo()
             if todo:
                 self._refuse_without_source()
                 todo = self._expand(todo)
                 self._check_disk(todo)
                 for entry in todo:
                     self._bring(entry)
-            state = local.look(self.block, self.root)
+            state = local.inspect(self.block, self.root)
             if state.missing:
                 raise VireoError(self._missing_text())
             if self.block.get("wants"):

@@ -33,12 +33,12 @@ class State:
         return not self.missing and not self.fewer
 
 
-def home(artifact: str) -> Path:
+def artifact_dir(artifact: str) -> Path:
     """Where downloads of an artifact go: data/<artifact> in the working directory."""
     return Path("data") / artifact
 
 
-def look(block: Block, root: Path) -> State:
+def inspect(block: Block, root: Path) -> State:
     """Judge a folder by the block's `wants`, else by its `files`; no hash is computed."""
     state = State()
     if block.get("wants"):
@@ -165,7 +165,7 @@ def check(entry: Block, path: Path, artifact: str) -> None:
         )
 
 
-def take(artifact: str, block: Block, where: str) -> tuple[Path, State, str]:
+def use_own(artifact: str, block: Block, where: str) -> tuple[Path, State, str]:
     """Use the user's own copy at `where`: (root, state, source); VireoError says what lacks."""
     path = Path(where).expanduser()
     key = f"paths.{artifact}"
@@ -177,7 +177,7 @@ def take(artifact: str, block: Block, where: str) -> tuple[Path, State, str]:
             if Path(entry["name"]).name == path.name:
                 check(entry, path, artifact)
         return path.parent, State(listed={path.name: path}), f"own file {path.name}"
-    state = look(block, path)
+    state = inspect(block, path)
     if state.missing:
         archives = [
             str(p.relative_to(path))
@@ -187,8 +187,8 @@ def take(artifact: str, block: Block, where: str) -> tuple[Path, State, str]:
         ]
         hint = (
             f"It holds archives ({', '.join(archives[:3])}{', …' if len(archives) > 3 else ''}): "
-            f"unpack them there, or link them into {home(artifact)}/ without a `paths` entry to "
-            "have it done"
+            f"unpack them there, or link them into {artifact_dir(artifact)}/ without a `paths` "
+            "entry to have it done"
             if archives
             else "Correct the path, or remove it to have the artifact fetched"
         )
@@ -214,8 +214,8 @@ def describe_missing(artifact: str, block: Block, config: Block) -> str:
             return ""
         except VireoError as error:
             return f"{artifact}: paths.{artifact} (config/config.yaml): {error}"
-    root = home(artifact)
-    state = look(block, root)
+    root = artifact_dir(artifact)
+    state = inspect(block, root)
     todo = [*state.missing, *state.fewer]
     if not todo:
         return ""
@@ -239,7 +239,7 @@ def take_quickly(block: Block, where: str) -> None:
     path = Path(where).expanduser()
     if not path.exists():
         raise VireoError(f"{path} does not exist")
-    if path.is_dir() and (missing := look(block, path).missing):
+    if path.is_dir() and (missing := inspect(block, path).missing):
         raise VireoError(f"{path} lacks " + "; ".join(missing))
 
 

@@ -18,7 +18,7 @@ from vireo.utils.files import digest
 ITEM_COLUMNS = ("id", "split", "video", "start", "end", "question", "options", "group")
 
 
-def describe(
+def prediction_key(
     config: cfg.Config,
     model: str,
     benchmark: str,

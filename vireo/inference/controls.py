@@ -1,4 +1,4 @@
-"""Controls: the same items and weights with something spoiled, to show what a score rests on.
+"""Controls: the same items and weights with something perturbed, to show what a score rests on.
 
 `untrained` takes random weights, `shuffled_videos` another video of the same split,
 `reversed_time` the frames backwards, `swapped_channels` red for blue.
@@ -31,7 +31,7 @@ def partners(groups: Iterable[str]) -> dict[str, str]:
     return dict(zip(unique, unique[1:] + unique[:1], strict=True))
 
 
-def spoil(
+def perturb(
     control: str | None, frames: np.ndarray, indices: list[int]
 ) -> tuple[np.ndarray, list[int]]:
     """Frames [N,H,W,3] and their numbers as the control wants them seen."""

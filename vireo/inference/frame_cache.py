@@ -14,26 +14,26 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from vireo.errors import VireoError
-from vireo.inference.pending import Work
+from vireo.inference.pending import ClipTask
 from vireo.utils.cli import log
 from vireo.utils.files import atomic, digest
 
 FOLDER = Path("cache/embeddings")
 # Controls that leave weights and frames as they are.
-HONEST = (None, "shuffled_videos")
+CACHEABLE_CONTROLS = (None, "shuffled_videos")
 
 
-class Embeddings:
+class FrameCache:
     """The embeddings of one model and one frame rule."""
 
     def __init__(self, key: str, folder: Path = FOLDER) -> None:
         self.folder = Path(folder) / key
 
-    def path(self, work: Work) -> Path:
+    def path(self, work: ClipTask) -> Path:
         """File of a stretch of video, as it was when it was listed."""
         return self.folder / f"{digest([work.span, work.source], 32)}.safetensors"
 
-    def get(self, work: Work) -> tuple[Tensor, dict[str, Any]] | None:
+    def get(self, work: ClipTask) -> tuple[Tensor, dict[str, Any]] | None:
         """Embeddings [T,49,hidden] with `frames` and `flags`, None when absent or torn."""
         path = self.path(work)
         try:
@@ -46,7 +46,7 @@ class Embeddings:
             return None
 
 
-def keep(path: Path, embeds: Tensor, frames: list[int], flags: list[str]) -> None:
+def save(path: Path, embeds: Tensor, frames: list[int], flags: list[str]) -> None:
     """Write one video's embeddings; a full disk costs time later, not this run's result."""
     facts = json.dumps({"frames": frames, "flags": flags})
     try:

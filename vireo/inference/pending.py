@@ -16,7 +16,7 @@ Span = tuple[str, float | None, float | None]  # video, start, end (seconds; Non
 
 
 @dataclass
-class Work:
+class ClipTask:
     """One stretch of one video with the items that it answers."""
 
     span: Span
@@ -26,7 +26,7 @@ class Work:
     items: list[Any] = field(default_factory=list)  # rows of the items table (`itertuples`)
 
 
-def spans_of(items: pd.DataFrame) -> dict[str, list[Span]]:
+def clips_by_group(items: pd.DataFrame) -> dict[str, list[Span]]:
     """Group -> the different stretches of video that its items ask about, in their order."""
     spans: dict[str, list[Span]] = {}
     for item in items.itertuples():
@@ -36,18 +36,18 @@ def spans_of(items: pd.DataFrame) -> dict[str, list[Span]]:
     return spans
 
 
-def work_of(
+def clip_tasks(
     mine: pd.DataFrame, videos: pd.DataFrame, shuffled: dict[str, list[Span]] | None = None
-) -> list[Work]:
+) -> list[ClipTask]:
     """One `Work` per different stretch of video that the items `mine` ask about.
 
-    videos: inventory with at least their rows. shuffled: `spans_of` the whole split for the
+    videos: inventory with at least their rows. shuffled: `clips_by_group` the whole split for the
     control `shuffled_videos`: each stretch is then one of another group's.
     """
-    spans = spans_of(mine) if shuffled is None else shuffled
+    spans = clips_by_group(mine) if shuffled is None else shuffled
     other = {group: group for group in spans} if shuffled is None else partners(spans)
     inventory = {str(row.video): row for row in videos.itertuples()}
-    work: dict[Span, Work] = {}
+    work: dict[Span, ClipTask] = {}
     for item in mine.itertuples():
         group = str(item.group)
         theirs = spans[other[group]]
@@ -63,31 +63,33 @@ def _span(item: Any) -> Span:
     return str(item.video), start, end
 
 
-def _work(span: Span, inventory: dict[str, Any]) -> Work:
+def _work(span: Span, inventory: dict[str, Any]) -> ClipTask:
     row = inventory.get(span[0])
     if row is None:
         raise VireoError(
             f"video {span[0]!r} of the items is not in the inventory; run scripts/prepare.py again"
         )
     if row.status != "found":
-        return Work(span, None, "file", None)
-    return Work(span, str(row.path), str(row.kind), (int(row.size), int(row.mtime_ns)))
+        return ClipTask(span, None, "file", None)
+    return ClipTask(span, str(row.path), str(row.kind), (int(row.size), int(row.mtime_ns)))
 
 
-def views_of(protocol: dict[str, Any]) -> int:
+def view_count(protocol: dict[str, Any]) -> int:
     """Rows that a complete prediction of one item has."""
     views = protocol.get("views") or {}
     return int(views.get("segments", 1)) * int(views.get("crops", 1))
 
 
-def known(journal: Journal, work: Sequence[Work], views: int = 1) -> tuple[list[Row], list[Work]]:
+def split_done(
+    journal: Journal, work: Sequence[ClipTask], views: int = 1
+) -> tuple[list[Row], list[ClipTask]]:
     """Final rows of the journal, and the work that is left with the items it is left for.
 
     An item of which a view is lacking is computed again, whole.
     """
     found = journal.read({item.id for w in work for item in w.items}.__contains__)
     rows: list[Row] = []
-    due: list[Work] = []
+    due: list[ClipTask] = []
     for w in work:
         left = []
         for item in w.items:
@@ -105,7 +107,7 @@ def known(journal: Journal, work: Sequence[Work], views: int = 1) -> tuple[list[
     return rows, due
 
 
-def without(items: Iterable[Any], status: str, error: str) -> list[Row]:
+def failed_rows(items: Iterable[Any], status: str, error: str) -> list[Row]:
     """Rows of items that have no prediction."""
     nothing = {"view": 0, "prediction": "null", "scores": np.zeros(0, np.float32), "seconds": 0.0}
     why = {"status": status, "error": error, "frames": [], "flags": []}

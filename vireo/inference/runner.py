@@ -20,16 +20,16 @@ from vireo.errors import VireoError
 from vireo.inference import cache_key, controls, text_cache
 from vireo.inference.engines import registry
 from vireo.inference.engines.base import Clip, Engine
-from vireo.inference.frame_cache import HONEST, Embeddings
+from vireo.inference.frame_cache import CACHEABLE_CONTROLS, FrameCache
 from vireo.inference.journal import Journal, Row
-from vireo.inference.pending import Work, known, views_of, without
+from vireo.inference.pending import ClipTask, failed_rows, split_done, view_count
 from vireo.media import pool, resize
-from vireo.media.decode import Request
+from vireo.media.decode import DecodeRequest
 from vireo.media.store import Store
 from vireo.tables import items as item_table
 from vireo.utils import device
 from vireo.utils.cli import Progress, log
-from vireo.utils.device import Batches
+from vireo.utils.device import AdaptiveBatcher
 from vireo.utils.prefetch import Prefetch
 
 if TYPE_CHECKING:
@@ -39,8 +39,8 @@ FRAMES = Path("cache/frames")
 CPU_BATCH = 4  # a larger batch is no faster on a CPU, and all of it is lost by a kill
 
 
-def compute(
-    job: "Job", due: list[Work], weights: Path | None, journal: Journal, info: dict[str, Any]
+def run_model(
+    job: "Job", due: list[ClipTask], weights: Path | None, journal: Journal, info: dict[str, Any]
 ) -> list[Row]:
     """Load the model and run it over what is due; rows are in the journal when this returns."""
     block, bench = job.config["models"][job.model], job.config["benchmarks"][job.benchmark]
@@ -48,16 +48,16 @@ def compute(
     protocol = cfg.protocol(job.config, job.model, job.benchmark)
     threads = min(job.threads or torch.get_num_threads(), len(os.sched_getaffinity(0)))
     torch.set_num_threads(threads)
-    with device.lease(job.device or job.config["device"]) as where:
+    with device.acquire(job.device or job.config["device"]) as where:
         # A second copy of this job may have worked while we waited for the device.
-        rows, due = known(journal, due, views_of(protocol))
+        rows, due = split_done(journal, due, view_count(protocol))
         info["from_journal"] += len(rows)
         info["computed_videos"] = len(due)
         if not due:
             return rows
         context = (protocol.get("prompt") or {}).get("context_length")
         model = load_model(job.config, job.model, weights, where, protocol)
-        engine = registry.make(model, module, protocol, job.model, bench["needs"])
+        engine = registry.make_engine(model, module, protocol, job.model, bench["needs"])
         engine.prepare(
             pd.DataFrame([item for work in due for item in work.items]),
             lambda: item_table.read_items(job.items),
@@ -67,13 +67,13 @@ def compute(
         if not batch:
             batch = (block.get("hardware") or {}).get("batch", 16)
             batch = min(batch, CPU_BATCH) if where.type == "cpu" else batch
-        batches = device.Batches(batch)
+        batches = device.AdaptiveBatcher(batch)
         name = torch.cuda.get_device_name(where) if where.type == "cuda" else "cpu"
         journal.facts = {"device": name, "torch": torch.__version__}
         kept = None
-        if bench["needs"] == "Watcher" and job.config["keep_embeddings"]:
+        if bench["needs"] == "StreamingModel" and job.config["keep_embeddings"]:
             key = cache_key.embeddings_key(job.config, job.model, weights, protocol)
-            kept = Embeddings(key) if job.control in HONEST else None
+            kept = FrameCache(key) if job.control in CACHEABLE_CONTROLS else None
         clips = _clips(job, due, engine, protocol, threads, kept)
         with Prefetch(clips, 2 * batch) as ahead, Progress(len(due), job.name, "video") as bar:
             for ready in _batched(ahead, batches):
@@ -108,13 +108,13 @@ def load_model(
 
 def _clips(
     job: "Job",
-    due: list[Work],
+    due: list[ClipTask],
     engine: Engine,
     protocol: dict[str, Any],
     threads: int,
-    kept: Embeddings | None,
+    kept: FrameCache | None,
 ) -> Iterator[Clip]:
-    """Decode, spoil if this is a control, and transform; runs in the prefetching thread.
+    """Decode, perturb if this is a control, and transform; runs in the prefetching thread.
 
     Videos whose embeddings are kept come first and are not decoded.
     """
@@ -134,7 +134,7 @@ def _clips(
         clip = Clip(work.items, sample.status, sample.error, sample.seconds, list(sample.flags))
         if sample.status == "ok":
             try:
-                frames, numbers = controls.spoil(job.control, sample.frames, list(sample.indices))
+                frames, numbers = controls.perturb(job.control, sample.frames, list(sample.indices))
                 clip.frames = [int(n) for n in numbers]
                 clip.tensor = engine.transform(np.ascontiguousarray(frames))
                 clip.keep = kept.path(work) if kept else None
@@ -145,8 +145,8 @@ def _clips(
 
 
 def decoded(
-    due: Sequence[Work], protocol: dict[str, Any], settings: dict[str, Any]
-) -> Iterator[tuple[Work, Any]]:
+    due: Sequence[ClipTask], protocol: dict[str, Any], settings: dict[str, Any]
+) -> Iterator[tuple[ClipTask, Any]]:
     """Each work with its decoded sample, in the order of completion."""
     from vireo.media.store import stored
 
@@ -154,14 +154,14 @@ def decoded(
     size = resize.before_store(protocol.get("resize"))
     store = Store(FRAMES, settings) if stored(protocol) else None
     by_span = {work.span: work for work in due}
-    requests = [Request(w.span[0], w.path, w.kind, rule, size, *w.span[1:]) for w in due]
+    requests = [DecodeRequest(w.span[0], w.path, w.kind, rule, size, *w.span[1:]) for w in due]
     for sample in pool.decode(requests, settings, store):
         asked = sample.request
         assert asked is not None
         yield by_span[asked.video, asked.start, asked.end], sample
 
 
-def _batched(clips: Iterable[Clip], batches: Batches) -> Iterator[list[Clip]]:
+def _batched(clips: Iterable[Clip], batches: AdaptiveBatcher) -> Iterator[list[Clip]]:
     """Group clips of one shape; a failed clip travels with the batch it falls into."""
     ready: list[Clip] = []
     shape = None
@@ -179,7 +179,7 @@ def _batched(clips: Iterable[Clip], batches: Batches) -> Iterator[list[Clip]]:
         yield ready
 
 
-def _predict(engine: Engine, batches: Batches, clips: list[Clip]) -> list[list[Row]]:
+def _predict(engine: Engine, batches: AdaptiveBatcher, clips: list[Clip]) -> list[list[Row]]:
     """Rows of each clip. If a batch fails, its clips are tried alone: one culprit, one error."""
     good = [clip for clip in clips if clip.status == "ok"]
     try:
@@ -201,12 +201,12 @@ def _predict(engine: Engine, batches: Batches, clips: list[Clip]) -> list[list[R
 def _rows(clip: Clip, made: list[Row]) -> list[Row]:
     """Complete rows of one clip, whatever became of it."""
     if clip.status != "ok":
-        rows = without(clip.items, clip.status, clip.error or "no reason given")
+        rows = failed_rows(clip.items, clip.status, clip.error or "no reason given")
     else:
         groups = {item.id: str(item.group) for item in clip.items}
         rows = [{**r, "group": groups[r["id"]], "status": "ok", "error": None} for r in made]
         if not all(np.isfinite(row["scores"]).all() for row in rows):
-            rows = without(clip.items, "error", "the model returned NaN or infinite scores")
+            rows = failed_rows(clip.items, "error", "the model returned NaN or infinite scores")
     for row in rows:
         row["frames"], row["flags"] = clip.frames, clip.flags
         row["source"] = list(clip.source) if clip.source else None

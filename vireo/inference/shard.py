@@ -16,7 +16,14 @@ from vireo.errors import VireoError, unknown
 from vireo.inference import cache_key, controls
 from vireo.inference.job import Job
 from vireo.inference.journal import Journal, Row
-from vireo.inference.pending import Work, known, spans_of, views_of, without, work_of
+from vireo.inference.pending import (
+    ClipTask,
+    clip_tasks,
+    clips_by_group,
+    failed_rows,
+    split_done,
+    view_count,
+)
 from vireo.tables import items as item_table
 from vireo.tables import predictions
 from vireo.tables.shards import parse, shard_of
@@ -40,24 +47,26 @@ def run(job: Job) -> dict[str, Any]:
     mine = item_table.read_items(job.items, [job.split], groups)
     untrained = job.control == "untrained"
     weights = None if untrained else cache_key.find_weights(job.weights, block)
-    key = cache_key.describe(job.config, job.model, job.benchmark, job.items, weights, job.control)
+    key = cache_key.prediction_key(
+        job.config, job.model, job.benchmark, job.items, weights, job.control
+    )
     journal = Journal(job.journals, key)
 
-    views = views_of(cfg.protocol(job.config, job.model, job.benchmark))
-    rows, due = known(journal, _work(job, mine), views)
+    views = view_count(cfg.protocol(job.config, job.model, job.benchmark))
+    rows, due = split_done(journal, _work(job, mine), views)
     info: dict[str, Any] = {"items": len(mine), "from_journal": len(rows), "truncated_texts": 0}
     info["computed_videos"] = 0
     for work in due:
         if work.path is None:
-            rows += without(work.items, "missing", f"no file for video {work.span[0]!r}")
+            rows += failed_rows(work.items, "missing", f"no file for video {work.span[0]!r}")
     present = [work for work in due if work.path is not None]
     if present:
         from vireo.inference.runner import (
-            compute,  # torch: seconds that a finished shard need not pay
+            run_model,  # torch: seconds that a finished shard need not pay
         )
 
         with journal:
-            rows += compute(job, present, weights, journal, info)
+            rows += run_model(job, present, weights, journal, info)
     order = {id: n for n, id in enumerate(mine["id"])}
     rows.sort(key=lambda row: (order[row["id"]], row["view"]))
     info["videos"] = mine["group"].nunique()
@@ -72,12 +81,12 @@ def run(job: Job) -> dict[str, Any]:
     return info
 
 
-def _work(job: Job, mine: pd.DataFrame) -> list[Work]:
+def _work(job: Job, mine: pd.DataFrame) -> list[ClipTask]:
     """What the shard's items ask about; `shuffled_videos` draws from the whole split."""
     if job.control != "shuffled_videos":
-        return work_of(mine, item_table.read_videos(job.videos, set(mine["video"])))
+        return clip_tasks(mine, item_table.read_videos(job.videos, set(mine["video"])))
     split = item_table.read_items(job.items, [job.split], columns=item_table.SPAN_COLUMNS)
-    return work_of(mine, item_table.read_videos(job.videos), spans_of(split))
+    return clip_tasks(mine, item_table.read_videos(job.videos), clips_by_group(split))
 
 
 def _say(job: Job, info: dict[str, Any]) -> None:

@@ -16,7 +16,7 @@ from vireo.utils.files import atomic, digest
 FOLDER = Path("cache/texts")
 
 
-def kept(
+def cached_text_features(
     texts: Sequence[str], folder: Path, embed: Callable[[list[str]], list[Tensor]]
 ) -> list[Tensor]:
     """Features of `texts`, [D] float32 each, in their order; embedded only if not in `folder`.

@@ -21,7 +21,7 @@ from vireo.inference import cache_key
 from vireo.inference.engines.classifier import Classifier
 from vireo.inference.runner import load_model
 from vireo.media import inventory, pool, resize
-from vireo.media.decode import Request, Sample
+from vireo.media.decode import DecodedClip, DecodeRequest
 from vireo.utils import device
 from vireo.workflow.plan import Plan
 
@@ -30,7 +30,7 @@ TOKENS = 100
 
 
 @dataclass
-class Guess:
+class Prediction:
     """One text, class or answer with its probability and the score behind it."""
 
     text: str
@@ -39,7 +39,7 @@ class Guess:
 
 
 @dataclass
-class Loaded:
+class LoadedModel:
     """A model with the protocol that its frames are taken by."""
 
     name: str
@@ -49,7 +49,9 @@ class Loaded:
     module: str  # of the benchmark that the protocol is from
 
 
-def suitable(config: cfg.Config, model: str, benchmark: str | None = None) -> tuple[str, str]:
+def default_benchmark(
+    config: cfg.Config, model: str, benchmark: str | None = None
+) -> tuple[str, str]:
     """(benchmark whose protocol suits a model, what the model is there).
 
     First one that the model's block has a protocol for, one that stands in the model's name, or
@@ -71,7 +73,7 @@ def suitable(config: cfg.Config, model: str, benchmark: str | None = None) -> tu
     classes = block["arch"].get("num_classes")
     ranked = []
     for place, (name, bench) in enumerate(config["benchmarks"].items()):
-        if bench["needs"] not in kinds or bench["needs"] == "Watcher":
+        if bench["needs"] not in kinds or bench["needs"] == "StreamingModel":
             continue
         fits = classes is not None and (bench.get("options") or {}).get("classes") == classes
         toy = name.startswith("toy_") == model.startswith("toy_")
@@ -89,15 +91,15 @@ def suitable(config: cfg.Config, model: str, benchmark: str | None = None) -> tu
 
 
 @contextmanager
-def loaded(
+def open_model(
     config: cfg.Config,
     model: str,
     benchmark: str | None = None,
     weights: str | None = None,
     where: str | None = None,
-) -> Iterator[Loaded]:
+) -> Iterator[LoadedModel]:
     """The model on a device, held during the block; weights as the block says unless given."""
-    benchmark, kind = suitable(config, model, benchmark)
+    benchmark, kind = default_benchmark(config, model, benchmark)
     block = cfg.model(config, model)
     path = weights or Plan(config, cfg.HOME).weights(model)
     if not weights and path and not Path(path).exists():
@@ -106,11 +108,11 @@ def loaded(
             "them, or name a file: --weights FILE"
         )
     protocol = cfg.protocol(config, model, benchmark)
-    with device.lease(where or config["device"]) as held:
+    with device.acquire(where or config["device"]) as held:
         found = cache_key.find_weights(path or None, block)
         module = config["benchmarks"][benchmark].get("module") or benchmark
         whole = load_model(config, model, found, held, protocol)
-        yield Loaded(model, kind, whole, protocol, module)
+        yield LoadedModel(model, kind, whole, protocol, module)
 
 
 def videos(place: Path) -> list[Path]:
@@ -125,12 +127,14 @@ def videos(place: Path) -> list[Path]:
     return found
 
 
-def frames_of(config: cfg.Config, held: Loaded, paths: list[Path]) -> Iterator[tuple[Path, Sample]]:
+def frames_of(
+    config: cfg.Config, held: LoadedModel, paths: list[Path]
+) -> Iterator[tuple[Path, DecodedClip]]:
     """Each video with its decoded frames, in order of completion."""
     rule = {k: v for k, v in held.protocol["frames"].items() if k != "store"}
     size = resize.before_store(held.protocol.get("resize"))
     by_id = {str(number): path for number, path in enumerate(paths)}
-    requests = [Request(id, str(path), "file", rule, size) for id, path in by_id.items()]
+    requests = [DecodeRequest(id, str(path), "file", rule, size) for id, path in by_id.items()]
     settings = {**config["decode"]}
     if len(paths) == 1:
         settings["workers"] = 1
@@ -138,14 +142,14 @@ def frames_of(config: cfg.Config, held: Loaded, paths: list[Path]) -> Iterator[t
         yield by_id[sample.video], sample
 
 
-class Ranker:
+class ZeroShot:
     """Frames -> the given texts, best first; the shares are the softmax of the scores."""
 
-    def __init__(self, held: Loaded, texts: list[str]) -> None:
+    def __init__(self, held: LoadedModel, texts: list[str]) -> None:
         self.held, self.texts = held, texts
         self.table = held.model.embed_text(texts).float().cpu()
 
-    def __call__(self, frames: np.ndarray) -> list[Guess]:
+    def __call__(self, frames: np.ndarray) -> list[Prediction]:
         """uint8 [T,H,W,3] -> guesses."""
         model = self.held.model
         clip = model.transform(np.ascontiguousarray(frames), self.held.protocol)[None]
@@ -153,33 +157,33 @@ class Ranker:
         return _best(self.texts, scores, len(self.texts))
 
 
-class Names:
+class TopClasses:
     """Frames -> the best class names; views are merged by the mean of their softmax."""
 
-    def __init__(self, held: Loaded) -> None:
+    def __init__(self, held: LoadedModel) -> None:
         self.held = held
         module = benchmarks.module(held.module)
         self.engine = Classifier(held.model, module, held.protocol)
 
-    def __call__(self, frames: np.ndarray) -> list[Guess]:
+    def __call__(self, frames: np.ndarray) -> list[Prediction]:
         """uint8 [segments*T,H,W,3] -> guesses."""
         views = self.engine.transform(np.ascontiguousarray(frames))
         logits = torch.stack(
             [self.held.model.classify(view[None]).float().cpu()[0] for view in views]
         )
         if logits.shape[1] == 1:
-            return [Guess("value", 1.0, float(logits.mean()))]
+            return [Prediction("value", 1.0, float(logits.mean()))]
         names = self.held.model.labels or [f"class {n}" for n in range(logits.shape[1])]
         return _best(names, logits.softmax(1).mean(0).log(), TOP)
 
 
-class Answers:
+class QA:
     """Frames -> the best answers to one question each."""
 
-    def __init__(self, held: Loaded, questions: list[str]) -> None:
+    def __init__(self, held: LoadedModel, questions: list[str]) -> None:
         self.held, self.questions = held, questions
 
-    def __call__(self, frames: np.ndarray) -> list[list[Guess]]:
+    def __call__(self, frames: np.ndarray) -> list[list[Prediction]]:
         """uint8 [clips*n,H,W,3] -> guesses per question."""
         model, protocol = self.held.model, self.held.protocol
         prompt = protocol.get("prompt") or {}
@@ -192,10 +196,10 @@ class Answers:
         return [_best(names, row, TOP) for row in whole]
 
 
-def _best(names: list[str], scores: torch.Tensor, count: int) -> list[Guess]:
+def _best(names: list[str], scores: torch.Tensor, count: int) -> list[Prediction]:
     shares = scores.double().softmax(0)
     order = shares.argsort(descending=True, stable=True)[:count].tolist()
-    return [Guess(names[n], float(shares[n]), float(scores[n])) for n in order]
+    return [Prediction(names[n], float(shares[n]), float(scores[n])) for n in order]
 
 
 def article(kind: str) -> str:
@@ -208,7 +212,7 @@ def check(config: cfg.Config, model: str, benchmark: str | None, given: dict[str
 
     Asked before weights are loaded, which may take minutes.
     """
-    kind = suitable(config, model, benchmark)[1]
+    kind = default_benchmark(config, model, benchmark)[1]
     for option, wants in (("texts", "DualEncoder"), ("ask", "Answerer")):
         if given.get(option) and kind != wants:
             here = f"{model} is {article(kind)}"
@@ -219,21 +223,21 @@ def check(config: cfg.Config, model: str, benchmark: str | None, given: dict[str
         raise VireoError('ask something: --ask "What is on my left?"')
 
 
-def say(
-    config: cfg.Config, held: Loaded, paths: list[Path], texts: list[str], questions: list[str]
+def predict(
+    config: cfg.Config, held: LoadedModel, paths: list[Path], texts: list[str], questions: list[str]
 ) -> int:
     """Print what the model says: lines for one video, a table (tabs) for several.
 
     Returns 1 when no video could be read. VireoError for a single video that cannot be read.
     """
     if held.kind == "DualEncoder":
-        ranker = Ranker(held, texts)
+        ranker = ZeroShot(held, texts)
         columns, ask = ["video"], lambda frames: [("", ranker(frames))]
     elif held.kind == "Classifier":
-        names = Names(held)
+        names = TopClasses(held)
         columns, ask = ["video"], lambda frames: [("", names(frames))]
     else:
-        answers = Answers(held, questions)
+        answers = QA(held, questions)
         columns = ["video", "question"]
         ask = lambda frames: list(zip(questions, answers(frames), strict=True))  # noqa: E731
     single, read = len(paths) == 1, 0
@@ -256,6 +260,6 @@ def say(
     return int(not read)
 
 
-def table(guesses: list[Guess]) -> str:
+def table(guesses: list[Prediction]) -> str:
     """Guesses for a terminal, one a line."""
     return "\n".join(f"{100 * g.share:6.1f} %  {g.text}  ({g.score:.2f})" for g in guesses)

@@ -20,7 +20,7 @@ from vireo.media.video import Video
 
 
 @dataclass(frozen=True)
-class Request:
+class DecodeRequest:
     """Which frames of which video.
 
     `video` the id; `path` file or folder (None: nowhere found); `kind` "file", "jpegs" or "lmdb"
@@ -39,7 +39,7 @@ class Request:
 
 
 @dataclass
-class Sample:
+class DecodedClip:
     """Frames of one request: uint8 RGB [N,H,W,3] when `status` is ok, else None and an `error`.
 
     `indices` [N] frame numbers shown, `times` [N] seconds, `flags`: padded (fewer frames than
@@ -60,7 +60,7 @@ class Sample:
     from_store: bool = False
     limit: bool = False
     info: dict[str, Any] = field(default_factory=dict)
-    request: Request | None = None
+    request: DecodeRequest | None = None
 
     def facts(self) -> dict[str, Any]:
         """Everything but the pixels and the request, for JSON."""
@@ -87,7 +87,7 @@ def stat(path: str | os.PathLike[str] | None, kind: str = "file") -> dict[str, A
         return {}
 
 
-def take(request: Request, max_pixels: int = MAX_PIXELS) -> Sample:
+def decode_one(request: DecodeRequest, max_pixels: int = MAX_PIXELS) -> DecodedClip:
     """Decode one request in this process; broken videos become a status, mistakes in the protocol
     raise VireoError."""
     sampling.check(request.rule)
@@ -101,10 +101,10 @@ def take(request: Request, max_pixels: int = MAX_PIXELS) -> Sample:
             )
         sample = _read(request, max_pixels, shrink)
     except MissingVideo as error:
-        sample = Sample(request.video, "missing", error=str(error))
+        sample = DecodedClip(request.video, "missing", error=str(error))
     except UndecodableVideo as error:
         limit = isinstance(error, TooLarge)
-        sample = Sample(request.video, "undecodable", error=str(error), limit=limit)
+        sample = DecodedClip(request.video, "undecodable", error=str(error), limit=limit)
     except MemoryError:
         raise
     except VireoError:
@@ -113,7 +113,7 @@ def take(request: Request, max_pixels: int = MAX_PIXELS) -> Sample:
         Exception
     ) as error:  # whatever a hostile file provokes is the file's fault, not the run's
         reason = f"{type(error).__name__}: {error}"
-        sample = Sample(
+        sample = DecodedClip(
             request.video, "undecodable", error=f"cannot decode {request.path}: {reason}"
         )
     sample.source, sample.request = source, request
@@ -121,7 +121,7 @@ def take(request: Request, max_pixels: int = MAX_PIXELS) -> Sample:
     return sample
 
 
-def _read(request: Request, max_pixels: int, shrink: Any) -> Sample:
+def _read(request: DecodeRequest, max_pixels: int, shrink: Any) -> DecodedClip:
     assert request.path is not None
     with opened(request, max_pixels) as video:
         index = video.index
@@ -135,7 +135,7 @@ def _read(request: Request, max_pixels: int, shrink: Any) -> Sample:
         reading = video.read(wanted, shrink)
         numbers = getattr(video, "numbers", None)
     frames, flags = _same_size(reading.frames)
-    return Sample(
+    return DecodedClip(
         request.video,
         "ok",
         frames=np.stack(frames),
@@ -156,7 +156,7 @@ def _read(request: Request, max_pixels: int, shrink: Any) -> Sample:
     )
 
 
-def opened(request: Request, max_pixels: int = MAX_PIXELS) -> Any:
+def opened(request: DecodeRequest, max_pixels: int = MAX_PIXELS) -> Any:
     """The request's video or folder of pictures, opened: `index` and `read`; a context manager."""
     assert request.path is not None
     if request.kind == "jpegs":
@@ -164,7 +164,7 @@ def opened(request: Request, max_pixels: int = MAX_PIXELS) -> Any:
     return Video(_value(request) if request.kind == "lmdb" else request.path, max_pixels)
 
 
-def _value(request: Request) -> io.BytesIO:
+def _value(request: DecodeRequest) -> io.BytesIO:
     """A video that is the value of a key."""
     from vireo.media import lmdb
 

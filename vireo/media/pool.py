@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 
 from vireo.errors import VireoError
-from vireo.media.decode import Request, Sample, stat, take
+from vireo.media.decode import DecodedClip, DecodeRequest, decode_one, stat
 from vireo.media.store import Store
 from vireo.media.worker import receive, request_message, send
 
@@ -39,12 +39,12 @@ PROJECT = Path(__file__).resolve().parents[2]
 
 
 def decode(
-    requests: Iterable[Request],
+    requests: Iterable[DecodeRequest],
     limits: dict[str, Any] | None = None,
     store: Store | str | Path | None = None,
     pixels: bool = True,
-    target: str = "vireo.media.decode:take",
-) -> Iterator[Sample]:
+    target: str = "vireo.media.decode:decode_one",
+) -> Iterator[DecodedClip]:
     """Yield exactly one sample per request, in order of completion.
 
     `limits`: the config's `decode` block (workers: None = this job's processors, 0 = in this
@@ -66,12 +66,12 @@ def decode(
 
 
 def _here(
-    requests: Iterable[Request], limits: dict[str, Any], store: Store | None, pixels: bool
-) -> Iterator[Sample]:
+    requests: Iterable[DecodeRequest], limits: dict[str, Any], store: Store | None, pixels: bool
+) -> Iterator[DecodedClip]:
     for request in requests:
         sample = store.get(request, pixels) if store else None
         if sample is None:
-            sample = take(request, limits["max_pixels"])
+            sample = decode_one(request, limits["max_pixels"])
             if store:
                 store.put(sample)
             if not pixels:
@@ -97,11 +97,11 @@ class _Worker:
             )
         self.born = time.monotonic()
         self.ready = False
-        self.given: deque[tuple[int, Request]] = deque()
+        self.given: deque[tuple[int, DecodeRequest]] = deque()
         self.since: float | None = None  # when the first of `given` was started
         send(self.link, settings)
 
-    def give(self, number: int, request: Request) -> None:
+    def give(self, number: int, request: DecodeRequest) -> None:
         self.given.append((number, request))
         with contextlib.suppress(OSError):  # it has just died; its end of file tells
             send(self.link, request_message(number, request))
@@ -148,12 +148,14 @@ class _Pool:
             "pixels": pixels,
         }
         self.workers: list[_Worker] = []
-        self.again: deque[tuple[int, Request]] = deque()  # given to a worker that died before them
-        self.suspects: deque[tuple[int, Request, str]] = deque()  # to be tried alone
-        self.ready: deque[Sample] = deque()
+        self.again: deque[tuple[int, DecodeRequest]] = (
+            deque()
+        )  # given to a worker that died before them
+        self.suspects: deque[tuple[int, DecodeRequest, str]] = deque()  # to be tried alone
+        self.ready: deque[DecodedClip] = deque()
         self.failed_starts = 0
 
-    def run(self, requests: Iterator[Request]) -> Iterator[Sample]:
+    def run(self, requests: Iterator[DecodeRequest]) -> Iterator[DecodedClip]:
         """Feed, listen, yield, until every request has its sample."""
         numbered = enumerate(requests)
         more = True
@@ -170,7 +172,7 @@ class _Pool:
                 if any(w.given for w in self.workers):
                     break  # look after the workers between two samples
 
-    def _feed(self, numbered: Iterator[tuple[int, Request]]) -> bool:
+    def _feed(self, numbered: Iterator[tuple[int, DecodeRequest]]) -> bool:
         """Give out work while a worker has room; False when the requests are used up."""
         while len(self.ready) < 2:
             free = [w for w in self.workers if len(w.given) < AHEAD]
@@ -187,7 +189,7 @@ class _Pool:
                     return False
                 sample = self.store.get(request, self.pixels) if self.store else None
                 if sample is None and not stat(request.path, request.kind):
-                    sample = take(request)  # missing: no need to ask a worker
+                    sample = decode_one(request)  # missing: no need to ask a worker
                 if sample is not None:
                     self.ready.append(sample)
                     continue
@@ -250,7 +252,7 @@ class _Pool:
             self.suspects.append((number, request, reason))
         self.again.extend(worker.given)
 
-    def _alone(self, number: int, request: Request, reason: str) -> None:
+    def _alone(self, number: int, request: DecodeRequest, reason: str) -> None:
         """Second and last try of a suspect, with no other video being decoded."""
         worker = _Worker(self.settings)
         self.workers.append(worker)
@@ -261,7 +263,7 @@ class _Pool:
             self.suspects.append((*self.again.popleft(), reason))
         elif self.suspects and self.suspects[-1][0] == number:
             _, _, reason = self.suspects.pop()
-            sample = Sample(
+            sample = DecodedClip(
                 request.video,
                 "undecodable",
                 error=f"decoding {request.path} failed twice: {reason}",
@@ -289,7 +291,7 @@ def _signal(code: int) -> str:
     return f"{name} (out of memory?)" if name == "SIGKILL" else name
 
 
-def _sample(message: dict[str, Any], fd: int, request: Request) -> Sample:
+def _sample(message: dict[str, Any], fd: int, request: DecodeRequest) -> DecodedClip:
     """A worker's answer; the frames stay in the shared memory they were written to."""
     try:
         size = os.fstat(fd).st_size
@@ -297,7 +299,7 @@ def _sample(message: dict[str, Any], fd: int, request: Request) -> Sample:
     finally:
         os.close(fd)
     start = size - message["facts"]
-    sample = Sample(**json.loads(memory[start:]))
+    sample = DecodedClip(**json.loads(memory[start:]))
     sample.request = request
     if message["shape"] is not None:
         sample.frames = np.frombuffer(memory, np.uint8, start).reshape(message["shape"])

@@ -17,7 +17,7 @@ from typing import Any
 
 from vireo.errors import VireoError
 from vireo.media import inventory, mp4, pool
-from vireo.media.decode import Request, Sample, stat
+from vireo.media.decode import DecodedClip, DecodeRequest, stat
 from vireo.media.sens import Sens, SensError
 from vireo.media.sens_export import color_file
 from vireo.utils.cli import Progress
@@ -31,7 +31,7 @@ TERMS = "accept_terms"
 Status = dict[str, dict[str, Any]]
 
 
-def convert(request: Request, max_pixels: int) -> Sample:
+def convert(request: DecodeRequest, max_pixels: int) -> DecodedClip:
     """One scan (`request.path`) -> the mp4 file `request.rule["out"]`; runs in a child process.
 
     The sample has no frames; its `info` counts sensor frames, written frames and lost poses.
@@ -55,10 +55,10 @@ def convert(request: Request, max_pixels: int) -> Sample:
             # parity: frames whose tracking was lost are kept
             counts["frames"] = mp4.write(pictures(), request.rule["out"])
     except VireoError as error:
-        return Sample(
+        return DecodedClip(
             request.video, "undecodable", error=str(error), source=source, request=request
         )
-    return Sample(request.video, "ok", source=source, info=counts, request=request)
+    return DecodedClip(request.video, "ok", source=source, info=counts, request=request)
 
 
 def make(
@@ -89,7 +89,7 @@ def make(
             continue
         video.unlink(missing_ok=True)
         rule = {"rule": "scan", "out": str(video), "every": every}
-        requests.append(Request(scene, str(row.path), rule=rule))
+        requests.append(DecodeRequest(scene, str(row.path), rule=rule))
     target = "vireo.media.scans:convert"
     with Progress(len(requests), "scans", "scan") as bar:
         for sample in pool.decode(requests, limits, pixels=False, target=target):
@@ -106,7 +106,7 @@ def _known(out: Path) -> Status:
     return read_json(out / STATUS) if (out / STATUS).exists() else {}
 
 
-def _entry(sample: Sample, every: int) -> dict[str, Any]:
+def _entry(sample: DecodedClip, every: int) -> dict[str, Any]:
     entry: dict[str, Any] = {"status": sample.status, **sample.info, "every": every}
     if sample.source:
         entry["source"] = [sample.source["size"], sample.source["mtime_ns"]]

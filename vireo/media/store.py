@@ -19,7 +19,7 @@ from safetensors.numpy import save_file
 
 from vireo.errors import VireoError
 from vireo.media import resize
-from vireo.media.decode import Request, Sample, stat
+from vireo.media.decode import DecodedClip, DecodeRequest, stat
 from vireo.media.video import ENGINE
 from vireo.utils.files import atomic, digest
 
@@ -49,7 +49,7 @@ class Store:
         # Answers that failed at a limit are valid only while that limit stands.
         self.limits = {k: v for k, v in (limits or {}).items() if k != "workers"}
 
-    def path(self, request: Request) -> Path:
+    def path(self, request: DecodeRequest) -> Path:
         """File of a request's answer. Ids are quoted, so none can leave the folder."""
         name = quote(request.video, safe=" @+=,").replace(".", "%2E")
         span = [None if s is None or s != s else float(s) for s in (request.start, request.end)]
@@ -62,7 +62,7 @@ class Store:
             self.root / spec_key(request.rule, request.resize) / short[:2] / f"{name}.safetensors"
         )
 
-    def get(self, request: Request, pixels: bool = True) -> Sample | None:
+    def get(self, request: DecodeRequest, pixels: bool = True) -> DecodedClip | None:
         """The stored answer, or None if there is none, it is damaged, or the source has changed."""
         path = self.path(request)
         try:
@@ -81,7 +81,7 @@ class Store:
                 indices, times = file.get_tensor("indices"), file.get_tensor("times")
         except (OSError, SafetensorError, KeyError, ValueError, TypeError):
             return None
-        return Sample(
+        return DecodedClip(
             request.video,
             facts["status"],
             frames=frames,
@@ -97,7 +97,7 @@ class Store:
             request=request,
         )
 
-    def put(self, sample: Sample) -> None:
+    def put(self, sample: DecodedClip) -> None:
         """Keep an answer (not `missing`, which is no property of a file); atomic.
 
         Raises VireoError when the disk is full or not writable.

@@ -96,7 +96,7 @@ def main(fd: int, parent: int) -> None:
     module, name = settings["target"].split(":")
     take = getattr(importlib.import_module(module), name)
     from vireo.errors import VireoError
-    from vireo.media.decode import Request, Sample, stat
+    from vireo.media.decode import DecodedClip, DecodeRequest, stat
     from vireo.media.store import Store
 
     limits = settings["limits"]
@@ -108,7 +108,7 @@ def main(fd: int, parent: int) -> None:
             message, _ = receive(link)
         except EOFError:
             return
-        request = Request(**message["request"])
+        request = DecodeRequest(**message["request"])
         send(link, {"started": message["n"], "at": time.monotonic()})
         # Should this process hang with its parent gone or busy, the kernel's clock still ends it.
         signal.alarm(int(limits["timeout_s"] * 1.5) + 5)
@@ -118,7 +118,7 @@ def main(fd: int, parent: int) -> None:
                 sample = take(request, limits["max_pixels"])
             except MemoryError:
                 full = True
-                sample = Sample(
+                sample = DecodedClip(
                     request.video,
                     "undecodable",
                     error=f"decoding {request.path} needs more than {limits['memory_mb']} MB"

@@ -85,7 +85,7 @@ class Answerer(Protocol):
 
 
 @runtime_checkable
-class Watcher(Protocol):
+class StreamingModel(Protocol):
     """A video seen as it plays, with questions in between (YouCook2, MAGQA, Charades-STA, QVH)."""
 
     def transform(self, frames: "np.ndarray", view: dict[str, Any]) -> "Tensor":

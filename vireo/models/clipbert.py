@@ -353,28 +353,29 @@ def load(
     """
     dtype = getattr(torch, dtype) if isinstance(dtype, str) else dtype
     set_precision(bool(cfg.get("tf32")))
-    module = fresh.start(build, cfg, weights)
+    module = fresh.from_block(build, cfg, weights)
     if weights is None:
         module.to(device, dtype)
     else:
         checkpoint.load_into(module, released(weights), weights, dtype, device)
-    tokenizer = Tokenizer(beside(cfg, "vocab"))
+    tokenizer = Tokenizer(aux_file(cfg, "vocab"))
     if tokenizer.size > module.arch["vocab_size"]:
         raise VireoError(
             f"the vocabulary has {tokenizer.size} words, arch.vocab_size is "
             f"{module.arch['vocab_size']}"
         )
-    names = answers.read(beside(cfg, "answers"))
+    listed = aux_file(cfg, "answers")
+    names = answers.read(listed)
     if len(names) > module.arch["labels"]:
         raise VireoError(
-            f"{beside(cfg, 'answers')} has {len(names)} answers, the head {module.arch['labels']} "
+            f"{listed} has {len(names)} answers, the head {module.arch['labels']} "
             "rows: it belongs to another head"
         )
     transform = Transform(cfg["mean"], cfg["std"], cfg.get("size", 448))
     return Model(module, transform, tokenizer, names)
 
 
-def beside(cfg: dict[str, Any], role: str) -> Path:
+def aux_file(cfg: dict[str, Any], role: str) -> Path:
     """The vocabulary (`vocab`) or answer dictionary (`answers`) of a model or recipe block.
 
     A path under the role's name, or `files: {role: {artifact, file}}`.

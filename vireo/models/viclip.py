@@ -244,7 +244,7 @@ def load(
     """
     dtype = getattr(torch, dtype) if isinstance(dtype, str) else dtype
     set_precision(bool(cfg.get("tf32")))
-    module = fresh.start(build, cfg, weights)
+    module = fresh.from_block(build, cfg, weights)
     if weights is None:
         module.to(device, dtype)
     else:
@@ -301,9 +301,9 @@ def average(
 def fit(named: dict[str, Any], module: nn.Module) -> dict[str, Any]:
     """Position tables of another number of frames, tokens or patches, fitted to the module's."""
     rules = {
-        TIME: (interpolate.frames, 1),
-        "vision_encoder.positional_embedding": (interpolate.spatial, 0),
-        "text_encoder.positional_embedding": (interpolate.text, 0),
+        TIME: (interpolate.resize_temporal, 1),
+        "vision_encoder.positional_embedding": (interpolate.resize_spatial, 0),
+        "text_encoder.positional_embedding": (interpolate.resize_text, 0),
     }
     wanted = {name: p.shape for name, p in module.named_parameters() if name in rules}
     named = dict(named)

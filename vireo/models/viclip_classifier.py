@@ -106,7 +106,7 @@ def load(
     dtype = getattr(torch, dtype) if isinstance(dtype, str) else dtype
     set_precision(bool(cfg.get("tf32")))
     names = None
-    module = fresh.start(build, cfg, weights)
+    module = fresh.from_block(build, cfg, weights)
     if weights is None:
         module.to(device, dtype)
     else:

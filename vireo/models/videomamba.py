@@ -235,7 +235,7 @@ def load(
     """
     dtype = getattr(torch, dtype) if isinstance(dtype, str) else dtype
     set_precision(bool(cfg.get("tf32")))
-    module = fresh.start(build, cfg, weights)
+    module = fresh.from_block(build, cfg, weights)
     if weights is None:
         module.to(device)
     else:
@@ -318,10 +318,10 @@ def fit(
 
     patch = "patch_embed.proj.weight"
     if patch in named and len(named[patch].shape) == 4 and len(wanted[patch]) == 5:
-        change(patch, lambda x: interpolate.inflate(x, wanted[patch][2], centre))
+        change(patch, lambda x: interpolate.inflate_2d(x, wanted[patch][2], centre))
     if differs("pos_embed", (0, 2)):
         rows = wanted["pos_embed"][1]
-        change("pos_embed", lambda x: interpolate.spatial(x[0], rows)[None])
+        change("pos_embed", lambda x: interpolate.resize_spatial(x[0], rows)[None])
     temporal = "temporal_pos_embedding"
     if differs(temporal, (0, 2)):
         change(temporal, lambda x: resample(x, wanted[temporal][1]))

@@ -73,7 +73,7 @@ def model(
     return made
 
 
-def start(
+def from_block(
     build: Callable[..., Module], block: Mapping[str, Any], weights: str | Path | None
 ) -> Module:
     """The module of a model block: names and shapes for a file of weights to fill.

@@ -75,7 +75,7 @@ def rename(named: Mapping[str, Lazy]) -> dict[str, Tensor]:
         found = _from_openai(named)
     conv = "vision_encoder.conv1.weight"
     if conv in found:
-        found[conv] = interpolate.inflate(found[conv], 1)
+        found[conv] = interpolate.inflate_2d(found[conv], 1)
     return found
 
 

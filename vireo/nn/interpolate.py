@@ -12,21 +12,21 @@ from torch.nn import functional as F
 from vireo.errors import VireoError
 
 
-def frames(table: Tensor, count: int) -> Tensor:
+def resize_temporal(table: Tensor, count: int) -> Tensor:
     """[1,T,W] -> [1,count,W]: linear along time when longer, the first rows when shorter."""
     if count <= table.shape[1]:
         return table[:, :count]  # parity: the reference truncates, it does not resample
     return linear(table, count)
 
 
-def text(table: Tensor, count: int) -> Tensor:
+def resize_text(table: Tensor, count: int) -> Tensor:
     """[L,W] -> [count,W]: linear along positions when longer, the first rows when shorter."""
     if count <= table.shape[0]:
         return table[:count]  # parity: CLIP's 77 rows are cut to their first 32
     return linear(table[None], count)[0]
 
 
-def spatial(table: Tensor, rows: int) -> Tensor:
+def resize_spatial(table: Tensor, rows: int) -> Tensor:
     """[1+g*g,W] -> [rows,W] (rows = 1 + new grid squared): bicubic, the class row untouched."""
     old, new = math.isqrt(table.shape[0] - 1), math.isqrt(rows - 1)
     if old * old + 1 != table.shape[0] or new * new + 1 != rows:
@@ -42,7 +42,7 @@ def spatial(table: Tensor, rows: int) -> Tensor:
     return torch.cat([table[:1], cells])
 
 
-def inflate(weight: Tensor, depth: int, centre: bool = True) -> Tensor:
+def inflate_2d(weight: Tensor, depth: int, centre: bool = True) -> Tensor:
     """[O,I,p,p] -> [O,I,depth,p,p]: in the middle slice, or spread evenly over all slices."""
     if depth == 1:
         return weight.unsqueeze(2)

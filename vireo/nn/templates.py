@@ -5,7 +5,7 @@ training. Source: parity/viclip/misc.json, `prompt_templates_normalised`.
 """
 
 from vireo.errors import unknown
-from vireo.nn.text_clean import clean
+from vireo.nn.text_clean import clean_caption
 
 TEMPLATES: dict[str, tuple[str, ...]] = {
     "plain": ("{}",),
@@ -57,5 +57,5 @@ def expand(name: str, which: str = "action16") -> list[str]:
     """The prompts of one class name; VireoError for an unknown set."""
     if which not in TEMPLATES:
         raise unknown("set of prompt templates", which, TEMPLATES)
-    cleaned = clean(name)
+    cleaned = clean_caption(name)
     return [template.replace("{}", cleaned) for template in TEMPLATES[which]]

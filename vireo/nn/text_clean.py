@@ -8,7 +8,7 @@ import re
 _DELETED = str.maketrans("-/", "  ", ",.'!?\"()*#:;~")
 
 
-def clean(text: str, most: int | None = None) -> str:
+def clean_caption(text: str, most: int | None = None) -> str:
     """Lower case, without punctuation, hyphens and slashes as blanks, at most `most` words."""
     text = text.lower().translate(_DELETED).replace("<person>", "person")
     # parity: a single tab or line break inside the text stays, only runs become one blank
@@ -16,6 +16,6 @@ def clean(text: str, most: int | None = None) -> str:
     return text if most is None else " ".join(text.split(" ")[:most])
 
 
-def plain(name: str) -> str:
+def normalise_label(name: str) -> str:
     """A class name as it may be compared: `hugging_(not_baby)` is `hugging (not baby)`."""
     return " ".join(re.sub(r"[^a-z0-9]+", " ", name.lower().replace("'", "")).split())

@@ -13,7 +13,7 @@ import pandas as pd
 
 from vireo import benchmarks
 from vireo import config as cfg
-from vireo.report.load import ITEMS, Shown, text_of
+from vireo.report.load import ITEMS, RunView, text_of
 from vireo.tables import items as item_table
 from vireo.utils.cli import log
 
@@ -62,7 +62,7 @@ class Example:
     no_frames: str = ""
 
 
-def choose(shown: Shown, each: int = EACH) -> list[Example]:
+def choose(shown: RunView, each: int = EACH) -> list[Example]:
     """Some right and some wrong answers, drawn by a hash of their ids over the splits.
 
     Nobody picked them, and the same items give the same examples in every report.
@@ -99,7 +99,7 @@ def choose(shown: Shown, each: int = EACH) -> list[Example]:
     return [_example(row) for row in chosen]
 
 
-def _kind(shown: Shown) -> tuple[str, list[str]]:
+def _kind(shown: RunView) -> tuple[str, list[str]]:
     """What a row of this benchmark predicts, and the names of its classes."""
     module = benchmarks.module(shown.module)
     kind = getattr(module, "PREDICTS", "")
@@ -147,10 +147,10 @@ def _short(text: Any) -> str:
     return str(text) if len(str(text)) <= LONGEST else f"{str(text)[:LONGEST]}…"
 
 
-def add_frames(examples: list[Example], shown: Shown, config: cfg.Config) -> None:
+def add_frames(examples: list[Example], shown: RunView, config: cfg.Config) -> None:
     """Take the frames from the store, or decode them again as the run's protocol says."""
     from vireo.media import pool, resize
-    from vireo.media.decode import Request
+    from vireo.media.decode import DecodeRequest
     from vireo.media.store import Store, stored
 
     protocol = shown.result["protocol"]
@@ -164,7 +164,7 @@ def add_frames(examples: list[Example], shown: Shown, config: cfg.Config) -> Non
         size = resize.before_store(protocol.get("resize"))
         limits = {**config["decode"], "workers": 1}
         requests = [
-            Request(e.video, row["path"], row["kind"], rule, size, *spans[e.id])
+            DecodeRequest(e.video, row["path"], row["kind"], rule, size, *spans[e.id])
             for e in examples
             if (row := inventory.get(e.video)) is not None and row["status"] == "found"
         ]
@@ -184,7 +184,7 @@ def add_frames(examples: list[Example], shown: Shown, config: cfg.Config) -> Non
             example.frames.append(thumbnail(picture, f"frame {number}, {_clock(time)}"))
 
 
-def _spans(shown: Shown, examples: list[Example]) -> dict[str, tuple[float | None, float | None]]:
+def _spans(shown: RunView, examples: list[Example]) -> dict[str, tuple[float | None, float | None]]:
     assert shown.items is not None
     wanted = {e.id for e in examples}
     chosen = shown.items[shown.items["id"].isin(wanted)]

@@ -19,7 +19,7 @@ TRAINING = Path("results/training")
 
 
 @dataclass
-class Shown:
+class RunView:
     """One run as the page needs it."""
 
     path: Path
@@ -38,19 +38,19 @@ class Shown:
 
 
 @dataclass
-class Gathered:
+class ReportData:
     """All runs, and the files that could not be shown with the reason."""
 
-    runs: list[Shown] = field(default_factory=list)
+    runs: list[RunView] = field(default_factory=list)
     skipped: list[tuple[str, str]] = field(default_factory=list)
 
 
-def gather(paths: list[Path], config: cfg.Config) -> Gathered:
+def load_report(paths: list[Path], config: cfg.Config) -> ReportData:
     """Read every result; one that is no result is named on the page instead of ending it.
 
     Raises VireoError when none of them can be shown.
     """
-    found = Gathered()
+    found = ReportData()
     for path in dict.fromkeys(paths):
         try:
             result = read_result(path)
@@ -58,7 +58,7 @@ def gather(paths: list[Path], config: cfg.Config) -> Gathered:
             log.warning("%s", error)
             found.skipped.append((str(path), str(error)))
             continue
-        shown = Shown(path, result)
+        shown = RunView(path, result)
         block = config["benchmarks"].get(result["benchmark"], {})
         shown.module = block.get("module") or result["benchmark"]
         _add_rows(shown)
@@ -87,7 +87,7 @@ def read_result(path: Path) -> dict[str, Any]:
     return result
 
 
-def _add_rows(shown: Shown) -> None:
+def _add_rows(shown: RunView) -> None:
     """Predictions and items, for the examples; the page does without them if they are gone."""
     try:
         shown.rows = predictions.read(shown.path.with_suffix("") / "predictions.parquet")
@@ -98,7 +98,7 @@ def _add_rows(shown: Shown) -> None:
         shown.why_no_examples = str(error)
 
 
-def _add_training(shown: Shown, config: cfg.Config) -> None:
+def _add_training(shown: RunView, config: cfg.Config) -> None:
     weights = config["models"].get(shown.result["model"], {}).get("weights") or {}
     shown.recipe = weights.get("recipe", "")
     path = TRAINING / shown.recipe / "metrics.csv"

@@ -15,7 +15,7 @@ from markupsafe import Markup
 import vireo
 from vireo import config as cfg
 from vireo.report import examples, plots
-from vireo.report.load import Gathered, Shown, gather
+from vireo.report.load import ReportData, RunView, load_report
 from vireo.utils.cli import log, progress
 from vireo.utils.files import write_text
 
@@ -51,7 +51,7 @@ def write(paths: list[Path], config: cfg.Config, out: Path, table: Path | None =
 
     VireoError when none can be shown.
     """
-    found = gather(paths, config)
+    found = load_report(paths, config)
     if table is not None:
         write_text(table, metrics_table([shown.result for shown in found.runs]))
     text = render(found, config)
@@ -59,7 +59,7 @@ def write(paths: list[Path], config: cfg.Config, out: Path, table: Path | None =
     log.info("%d runs, %.1f MB: %s", len(found.runs), len(text) / 1e6, out)
 
 
-def render(found: Gathered, config: cfg.Config) -> str:
+def render(found: ReportData, config: cfg.Config) -> str:
     """The page as text."""
     page = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True)
     page.filters |= {"number": number, "signed": signed, "range": interval, "hours": hours}
@@ -77,7 +77,7 @@ def render(found: Gathered, config: cfg.Config) -> str:
     )
 
 
-def _section(place: int, shown: Shown, config: cfg.Config) -> dict[str, Any]:
+def _section(place: int, shown: RunView, config: cfg.Config) -> dict[str, Any]:
     result = shown.result
     primary = result["metrics"][result["primary"]]
     chosen = examples.choose(shown)
@@ -178,7 +178,7 @@ def _by_video(failed: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return list(rows.values())
 
 
-def _curves(shown: Shown, mark: str) -> list[dict[str, Any]]:
+def _curves(shown: RunView, mark: str) -> list[dict[str, Any]]:
     table = shown.metrics
     if table is None or "step" not in table:
         return []

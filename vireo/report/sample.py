@@ -20,7 +20,7 @@ from vireo.errors import VireoError, unknown
 from vireo.inference import cache_key, text_cache
 from vireo.inference.engines import registry
 from vireo.inference.engines.base import Clip
-from vireo.inference.pending import work_of
+from vireo.inference.pending import clip_tasks
 from vireo.report import examples
 from vireo.report.load import ITEMS, text_of
 from vireo.report.page import HERE, flat, number
@@ -35,7 +35,7 @@ ROWS = 20
 
 
 @dataclass
-class Asked:
+class SampleRequest:
     """What to show: one item of a benchmark as one model sees it."""
 
     model: str
@@ -45,9 +45,9 @@ class Asked:
     device: str | None = None
 
 
-def write(config: cfg.Config, asked: Asked, out: Path) -> None:
+def write(config: cfg.Config, asked: SampleRequest, out: Path) -> None:
     """Write the page. VireoError for unknown names and items, and when the model is not here."""
-    facts = look(config, asked)
+    facts = describe(config, asked)
     page = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True)
     page.filters["number"] = number
     template = page.from_string((HERE / "show.html.j2").read_text(encoding="utf-8"))
@@ -56,7 +56,7 @@ def write(config: cfg.Config, asked: Asked, out: Path) -> None:
     log.info("%s × %s, item %s: %s", asked.model, asked.benchmark, asked.item, out)
 
 
-def look(config: cfg.Config, asked: Asked) -> dict[str, Any]:
+def describe(config: cfg.Config, asked: SampleRequest) -> dict[str, Any]:
     """Everything that the page shows, as plain values."""
     bench, block = cfg.benchmark(config, asked.benchmark), cfg.model(config, asked.model)
     items = item_table.read_items(ITEMS / f"{asked.benchmark}.parquet")
@@ -65,7 +65,7 @@ def look(config: cfg.Config, asked: Asked) -> dict[str, Any]:
         raise unknown("item", asked.item, map(str, items["id"]), f"(benchmark {asked.benchmark})")
     item = next(iter(item_table.rows(mine)))
     inventory = item_table.read_videos(ITEMS / f"{asked.benchmark}.videos.parquet", [item.video])
-    (work,) = work_of(mine, inventory)
+    (work,) = clip_tasks(mine, inventory)
     protocol = cfg.protocol(config, asked.model, asked.benchmark)
     from vireo.inference import runner
 
@@ -78,9 +78,9 @@ def look(config: cfg.Config, asked: Asked) -> dict[str, Any]:
     path = asked.weights or Plan(config, cfg.HOME).weights(asked.model)
     weights = cache_key.find_weights(path or None, block)
     module = benchmarks.module(bench.get("module") or asked.benchmark)
-    with device.lease(asked.device or config["device"]) as where:
+    with device.acquire(asked.device or config["device"]) as where:
         model = runner.load_model(config, asked.model, weights, where, protocol)
-        engine = registry.make(model, module, protocol, asked.model, bench["needs"])
+        engine = registry.make_engine(model, module, protocol, asked.model, bench["needs"])
         context = (protocol.get("prompt") or {}).get("context_length")
         key = cache_key.texts_key(config, asked.model, weights, context)
         engine.prepare(mine, lambda: items, text_cache.FOLDER / key)

@@ -253,10 +253,10 @@ def _probes(main: Scores, other: Scores) -> list[dict[str, Any]]:
     """Per probe subset (questions built so that one control must hurt): main, control, drop."""
     if "probe" not in main.breakdowns or "probe" not in other.breakdowns:
         return []
-    spoiled = {row["label"]: row for row in _records(other.breakdowns["probe"])}
+    perturbed = {row["label"]: row for row in _records(other.breakdowns["probe"])}
     rows = []
     for row in _records(main.breakdowns["probe"]):
-        value = spoiled.get(row["label"], {}).get("value")
+        value = perturbed.get(row["label"], {}).get("value")
         drop = _minus(row["value"], value)
         rows.append({"label": row["label"], "n": row["n"], "main": row["value"]})
         rows[-1] |= {"control": value, "drop": drop}

@@ -72,8 +72,8 @@ class Samples(Protocol):
         """Sample `index` as seen in `epoch`; a batch may list unreadable files under `failures`."""
         ...
 
-    def avoid(self, file: str, error: str) -> None:
-        """Treat a file as unreadable from now on: it killed its reader (`feed.working_on`)."""
+    def exclude(self, file: str, error: str) -> None:
+        """Treat a file as unreadable from now on: it killed its reader (`loader.working_on`)."""
 
 
 class Task(Protocol):

@@ -11,18 +11,18 @@ from typing import Any
 import numpy as np
 
 from vireo.media import sampling
-from vireo.media.decode import Request, take
+from vireo.media.decode import DecodeRequest, decode_one
 from vireo.media.pool import decode
 from vireo.training.lists import Pair, Pairs
 from vireo.training.loader import working_on
-from vireo.training.resample import Replacing
+from vireo.training.resample import ResamplingDataset
 from vireo.utils import files
 from vireo.utils.cli import log
 
 Part = tuple[str, float | None, float | None]  # path, start, end
 
 
-class Clips(Replacing):
+class Clips(ResamplingDataset):
     """Pairs of one or several corpora, each with the folder its videos lie in."""
 
     def __init__(
@@ -62,7 +62,7 @@ class Clips(Replacing):
             frames, error = self._frames(pair, path, epoch, now)
             return None if frames is None else (frames, pair, number), pair.video, error
 
-        found, failed = self.readable(one, epoch, index)
+        found, failed = self.read_or_replace(one, epoch, index)
         return *found, failed
 
     def _rule(self, epoch: int, index: int) -> dict[str, Any]:
@@ -74,12 +74,14 @@ class Clips(Replacing):
         self, pair: Pair, path: Path, epoch: int, index: int
     ) -> tuple[np.ndarray | None, str]:
         rule = self._rule(epoch, index)
-        if str(path) in self.deadly:
-            return None, self.deadly[str(path)]
+        if str(path) in self.quarantined:
+            return None, self.quarantined[str(path)]
         if not self.cached:
-            request = Request(path.name, str(path), pair.kind, rule, start=pair.start, end=pair.end)
+            request = DecodeRequest(
+                path.name, str(path), pair.kind, rule, start=pair.start, end=pair.end
+            )
             with working_on(str(path)):
-                sample = take(request, self.limits["max_pixels"])
+                sample = decode_one(request, self.limits["max_pixels"])
             return sample.frames, sample.error or ""
         whole, error = self.cached[_part(pair, path)]
         if whole is None:
@@ -94,7 +96,7 @@ class Clips(Replacing):
             pair, path, _ = self.pair(index)
             asked[_part(pair, path)] = pair.kind
         kept: dict[Part, tuple[np.ndarray | None, str]] = {}
-        requests = (Request(p, p, kind, start=a, end=b) for (p, a, b), kind in asked.items())
+        requests = (DecodeRequest(p, p, kind, start=a, end=b) for (p, a, b), kind in asked.items())
         for sample in decode(requests, self.limits):
             request = sample.request
             assert request is not None
@@ -119,9 +121,9 @@ class OfClips:
     def __len__(self) -> int:
         return len(self.clips)
 
-    def avoid(self, file: str, error: str) -> None:
+    def exclude(self, file: str, error: str) -> None:
         """Count a video as unreadable."""
-        self.clips.avoid(file, error)
+        self.clips.exclude(file, error)
 
 
 def _part(pair: Pair, path: Path) -> Part:

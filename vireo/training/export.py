@@ -19,13 +19,21 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 # Keys that say how a run is carried out, not what comes out of it.
-SILENT = ("title", "note", "hardware", "artifacts", "workers", "save_every", "save_steps")
+NON_SEMANTIC_KEYS = (
+    "title",
+    "note",
+    "hardware",
+    "artifacts",
+    "workers",
+    "save_every",
+    "save_steps",
+)
 SHOWN_FAILURES = 1000
 
 
 def digest(recipe: dict[str, Any], fingerprint: dict[str, Any]) -> str:
     """Key of a run: everything that decides its outcome, nothing else."""
-    kept = {k: v for k, v in recipe.items() if k not in SILENT and v is not None}
+    kept = {k: v for k, v in recipe.items() if k not in NON_SEMANTIC_KEYS and v is not None}
     return files.digest({"recipe": kept, "outside": fingerprint})
 
 

@@ -92,7 +92,7 @@ def run(arguments: Sequence[str], count: int, hosts: Sequence[str], kind: str) -
         env = {k: v for k, v in env.items() if not k.startswith("SLURM_") or k in KEPT}
     with ExitStack() as stack:
         if kind == "cuda" and env.get("VIREO_TRUST_DEVICES") != "1":
-            held = stack.enter_context(device.several(count))
+            held = stack.enter_context(device.acquire_many(count))
             env["CUDA_VISIBLE_DEVICES"] = ",".join(held)
         meet = address(hosts[0]) if len(hosts) > 1 else ""
         child = subprocess.Popen(command(arguments, count, hosts, env, meet), env=env)

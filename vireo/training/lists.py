@@ -14,7 +14,7 @@ import numpy as np
 
 from vireo.errors import VireoError
 from vireo.nn.templates import expand
-from vireo.nn.text_clean import clean
+from vireo.nn.text_clean import clean_caption
 from vireo.training import seeds
 from vireo.utils import files
 from vireo.utils.cli import log
@@ -76,7 +76,7 @@ class JsonPairs:
                 raise VireoError(f"{path}, entry {place}: needs `video` and `caption`") from error
             if not isinstance(video, str) or not isinstance(caption, str):
                 raise VireoError(f"{path}, entry {place}: `video` and `caption` must be text")
-            text = clean(caption)
+            text = clean_caption(caption)
             if len(text.split()) >= min_words:
                 self.pairs.append(Pair(video, text, len(self.pairs), label=label))
         self.dropped = len(entries) - len(self.pairs)
@@ -121,7 +121,7 @@ class SqlitePairs:
     def __getitem__(self, index: int) -> Pair:
         asked = self._connection().execute("select video, caption from annos where id=?", (index,))
         video, caption = asked.fetchone()
-        return Pair(video, clean(caption), index, label=holds_labels(self.path))
+        return Pair(video, clean_caption(caption), index, label=holds_labels(self.path))
 
 
 def holds_labels(path: Path) -> bool:

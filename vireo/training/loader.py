@@ -60,7 +60,7 @@ class _Keyed(Dataset):  # type: ignore[type-arg]
         return self.samples.sample(*key)
 
 
-class Feed:
+class ResilientLoader:
     """All micro-batches of a process, in order, from micro-batch `order.start` on."""
 
     def __init__(
@@ -79,7 +79,7 @@ class Feed:
         for path in sorted(state.glob("deadly-*.jsonl")):
             for line in path.read_text(encoding="utf-8").splitlines():
                 entry = json.loads(line)
-                samples.avoid(entry["file"], entry["error"])
+                samples.exclude(entry["file"], entry["error"])
 
     def _loader(self) -> Iterator[Batch]:
         shutil.rmtree(self.notes, ignore_errors=True)
@@ -118,7 +118,7 @@ class Feed:
                     early = time.monotonic() - asked < self.timeout_s
                     if "timed out" in str(error) and early:
                         continue  # everybody is alive, and there is time left
-                    blamed = self._blame(str(error))
+                    blamed = self.find_culprits(str(error))
                     if not blamed:
                         raise
                     self._remember(blamed)
@@ -131,7 +131,7 @@ class Feed:
                 asked = time.monotonic()
             del batches
 
-    def _blame(self, error: str) -> dict[str, str]:
+    def find_culprits(self, error: str) -> dict[str, str]:
         """File -> reason, for the workers that died or are late ({}: not a worker's death)."""
         dead = re.search(r"worker \(pid(?:\(s\))? ([\d, ]+)\)", error)
         late = "timed out" in error
@@ -156,16 +156,16 @@ class Feed:
         with open(path, "a", encoding="utf-8") as out:
             for file, error in blamed.items():
                 log.warning("%s: %s; going on without it", file, error)
-                self.samples.avoid(file, error)
+                self.samples.exclude(file, error)
                 out.write(json.dumps({"file": file, "error": error}) + "\n")
 
 
-def once(
+def single_pass(
     task: Task, samples: Samples, recipe: dict[str, Any], config: dict[str, Any], size: int
 ) -> Iterator[Batch]:
     """All samples in batches of `size`, read as in training: by the recipe's `workers`, if any."""
     with tempfile.TemporaryDirectory() as folder:
-        yield from Feed(
+        yield from ResilientLoader(
             task,
             samples,
             Once(len(samples), size),

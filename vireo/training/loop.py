@@ -35,8 +35,8 @@ from vireo.training import (
 )
 from vireo.training import recipe as blocks
 from vireo.training import schedule as schedules
-from vireo.training.loader import Feed
-from vireo.training.metrics_log import Record, curve
+from vireo.training.loader import ResilientLoader
+from vireo.training.metrics_log import MetricsLog, curve
 from vireo.utils import device
 from vireo.utils.cli import Progress, log
 
@@ -117,7 +117,7 @@ class Run:
         self.step, self.drawn = 0, 0
         self.best: dict[str, Any] = {}
         self._resume()
-        self.record = Record(state / "metrics.csv", self.step) if self.main else None
+        self.record = MetricsLog(state / "metrics.csv", self.step) if self.main else None
         self.saved_at = self.drawn_at = time.monotonic()
 
     # state on disk
@@ -178,7 +178,7 @@ class Run:
     def _batches(self) -> Iterator[Batch]:
         order = data.Order(len(self.samples), self.plan, self.cut, self.seed, self.step)
         return iter(
-            Feed(
+            ResilientLoader(
                 self.task,
                 self.samples,
                 order,

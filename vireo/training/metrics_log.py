@@ -24,7 +24,7 @@ def read(path: Path) -> list[dict[str, str]]:
     ]
 
 
-class Record:
+class MetricsLog:
     """Appends to `metrics.csv`; opening it cuts the rows after `step`, which will be run again."""
 
     def __init__(self, path: Path, step: int) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 
 from vireo.errors import unknown
 from vireo.models.mmduet import chat as talk
-from vireo.models.mmduet.chat import Text
+from vireo.models.mmduet.chat import ChatTokenizer
 
 IGNORE = -100
 WAITING = 20  # frames at most between the start and a question
@@ -267,7 +267,7 @@ def frame_labels(turns: Sequence[Turn]) -> tuple[list[int] | None, list[int] | N
     return (None, relevance) if grounded else (informative, None)
 
 
-def encode(sample: Sample, text: Text, system: str, tokens: int) -> Encoded:
+def encode(sample: Sample, text: ChatTokenizer, system: str, tokens: int) -> Encoded:
     """Token ids and all labels of a sample (after `drawn` and `clipped`)."""
     rendered, ranges = render(sample.turns, system, tokens)
     found = text.tokenizer.encode(rendered, add_special_tokens=False)

@@ -36,10 +36,10 @@ class Loss(nn.Module):
 def gpu(config: dict[str, Any]) -> Iterator[None]:
     """Hold one GPU of this machine if the run is a single process on a GPU."""
     alone = int(os.environ.get("WORLD_SIZE", "1")) == 1
-    if not alone or device.kind(config.get("device", "auto")) == "cpu":
+    if not alone or device.resolve_device(config.get("device", "auto")) == "cpu":
         yield
         return
-    with device.lease("cuda") as held:
+    with device.acquire("cuda") as held:
         torch.cuda.set_device(held)
         yield
 
@@ -47,7 +47,7 @@ def gpu(config: dict[str, Any]) -> Iterator[None]:
 def accelerator(recipe: dict[str, Any], config: dict[str, Any], task: type[Task]) -> Accelerator:
     """Make the `Accelerator` of a recipe: `precision`, `device`, processes from the environment."""
     precision = recipe.get("precision", "float32")
-    kind = device.kind(config.get("device", "auto"))
+    kind = device.resolve_device(config.get("device", "auto"))
     device.set_precision(bool(config.get("tf32")))
     if precision == "float16" and kind == "cpu":
         raise VireoError("precision: float16 trains on a GPU only; use bfloat16 or float32")

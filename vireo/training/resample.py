@@ -10,21 +10,21 @@ T = TypeVar("T")
 TRIES = 20
 
 
-class Replacing:
+class ResamplingDataset:
     """What samples that are read from files share; a subclass says how many they are."""
 
     def __init__(self, seed: int) -> None:
         self.seed = seed
-        self.deadly: dict[str, str] = {}  # file -> why it is not read any more
+        self.quarantined: dict[str, str] = {}  # file -> why it is not read any more
 
     def __len__(self) -> int:
         raise NotImplementedError
 
-    def avoid(self, file: str, error: str) -> None:
+    def exclude(self, file: str, error: str) -> None:
         """Count a file as unreadable."""
-        self.deadly[file] = error
+        self.quarantined[file] = error
 
-    def readable(
+    def read_or_replace(
         self, read: Callable[[int], tuple[T | None, str, str]], epoch: int, index: int
     ) -> tuple[T, list[dict[str, Any]]]:
         """What sample `index`, or one in its place, gives, and the `failures` on the way.

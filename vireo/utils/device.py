@@ -44,7 +44,7 @@ def set_precision(tf32: bool) -> None:
     torch.backends.cudnn.allow_tf32 = tf32
 
 
-def kind(wanted: str) -> str:
+def resolve_device(wanted: str) -> str:
     """ "cpu" or "cuda" for the config's `auto | cpu | cuda`."""
     import torch
 
@@ -56,14 +56,14 @@ def kind(wanted: str) -> str:
 
 
 @contextmanager
-def lease(wanted: str = "auto", folder: str | Path | None = None) -> Iterator[Any]:
+def acquire(wanted: str = "auto", folder: str | Path | None = None) -> Iterator[Any]:
     """Hold one device during the block and yield it (`torch.device`); waits while all are taken.
 
     `folder` (for tests) replaces the node-local lock folder.
     """
     import torch
 
-    if kind(wanted) == "cpu":
+    if resolve_device(wanted) == "cpu":
         names, devices = ["cpu"], [torch.device("cpu")]
     else:
         devices = [torch.device("cuda", i) for i in range(torch.cuda.device_count())]
@@ -97,7 +97,7 @@ def first_free(
 
 
 @contextmanager
-def several(
+def acquire_many(
     count: int, folder: str | Path | None = None, poll_s: float = 0.5
 ) -> Iterator[list[str]]:
     """Lock `count` GPUs of this machine at once and yield their UUIDs; waits until they are free.
@@ -176,7 +176,7 @@ def is_out_of_memory(error: BaseException) -> bool:
     )
 
 
-class Batches:
+class AdaptiveBatcher:
     """Run a function over batches; when memory runs out, halve the batch and go on with that."""
 
     def __init__(self, size: int) -> None:

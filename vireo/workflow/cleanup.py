@@ -50,7 +50,7 @@ def _safetensors(path: Path) -> bool:
     return size == 8 + length + max(ends, default=0)
 
 
-WHOLE: dict[str, Callable[[Path], bool]] = {
+COMPLETE_CHECKS: dict[str, Callable[[Path], bool]] = {
     "cache/config/*.json": _json,
     "data/receipts/*.json": _json,
     "cache/items/*.parquet": _parquet,
@@ -62,7 +62,7 @@ WHOLE: dict[str, Callable[[Path], bool]] = {
 }
 
 
-def sweep(root: str | Path = ".") -> list[Path]:
+def remove_stale_temp(root: str | Path = ".") -> list[Path]:
     """Delete what killed processes of this machine were writing; returns the paths."""
     found = []
     for folder in ("cache", "results", "data/receipts"):
@@ -72,13 +72,13 @@ def sweep(root: str | Path = ".") -> list[Path]:
     return found
 
 
-def put_aside(root: str | Path = ".") -> list[Path]:
+def quarantine_truncated(root: str | Path = ".") -> list[Path]:
     """Rename torn files below `root` to `<name>.torn`; returns their paths.
 
     Only looks at names that rules make, and only at their ends: about 20 microseconds a file.
     """
     found = []
-    for pattern, whole in WHOLE.items():
+    for pattern, whole in COMPLETE_CHECKS.items():
         for path in Path(root).glob(pattern):
             try:
                 if whole(path):

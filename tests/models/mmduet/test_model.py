@@ -11,6 +11,7 @@ from safetensors.torch import load_file, save_file
 from tests.models import duet
 from vireo.errors import VireoError
 from vireo.models import mmduet
+from vireo.models.mmduet import checkpoint
 from vireo.nn import lora
 
 GOLDEN = duet.GOLDEN
@@ -35,7 +36,7 @@ def test_full_size_has_the_released_names_and_shapes() -> None:
     heads = {n: ours.pop(n) for n in ("informative_head.weight", "relevance_head.weight")}
     assert list(heads.values()) == [[2, 3584], [2, 3584]]
     theirs = {mmduet.rename(name): shape for name, shape in keys["base"].items()}
-    theirs = mmduet._without_norm(theirs)
+    theirs = checkpoint.without_norm(theirs)
     assert ours == theirs
     for name, expected in keys["rename"].items():
         assert mmduet.rename(name) == expected
@@ -43,7 +44,7 @@ def test_full_size_has_the_released_names_and_shapes() -> None:
     unread = sum(
         torch.Size(shape).numel()
         for name, shape in keys["base"].items()
-        if not mmduet._without_norm({mmduet.rename(name): 0})
+        if not checkpoint.without_norm({mmduet.rename(name): 0})
     )
     assert count - 2 * 2 * 3584 == keys["counts"]["base_params"] - unread
     assert full.frame_tokens == 49

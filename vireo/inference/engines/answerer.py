@@ -17,10 +17,10 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from vireo.utils.device import Batches
+from vireo.utils.device import AdaptiveBatcher
 
 if TYPE_CHECKING:
-    from vireo.inference.engines.base import Clip, Row, Whole
+    from vireo.inference.engines.base import Clip, LoadItems, Row
 
 TEXT_BATCH = 64
 TOP = 5
@@ -35,14 +35,14 @@ class Answerer:
         prompt = protocol.get("prompt") or {}
         self.tokens = int(prompt.get("tokens", 100))
         self.how = str(prompt.get("aggregate", "lse"))
-        self.batches = Batches(TEXT_BATCH)
+        self.batches = AdaptiveBatcher(TEXT_BATCH)
 
     @property
     def truncated(self) -> int:
         """Questions that were cut."""
         return getattr(getattr(self.model, "tokenizer", None), "truncated", 0)
 
-    def prepare(self, items: pd.DataFrame, whole: "Whole", cache: Path) -> None:
+    def prepare(self, items: pd.DataFrame, load_items: "LoadItems", cache: Path) -> None:
         """Nothing stands apart from the videos: questions and grids meet in the first layer."""
 
     def transform(self, frames: np.ndarray) -> Tensor:

@@ -16,7 +16,7 @@ from torch import Tensor
 Row = dict[str, Any]
 
 
-Whole = Callable[[], pd.DataFrame]  # reads all items, for engines that need them
+LoadItems = Callable[[], pd.DataFrame]  # reads all items, for engines that need them
 
 
 TEXT_BATCH = 64
@@ -45,10 +45,10 @@ class Engine(Protocol):
         """Texts that were cut to the model's context."""
         ...
 
-    def prepare(self, items: pd.DataFrame, whole: Whole, cache: Path) -> None:
+    def prepare(self, items: pd.DataFrame, load_items: LoadItems, cache: Path) -> None:
         """Do once per process what does not depend on the videos (encode texts).
 
-        items: those that are due; whole: reads all of the benchmark; cache: folder of the texts.
+        items: the pending ones; load_items: reads all of the benchmark; cache: folder of the texts.
         """
         ...
 

@@ -17,11 +17,11 @@ import torch
 from torch import Tensor
 
 from vireo.errors import VireoError
-from vireo.nn.text_clean import plain
+from vireo.nn.text_clean import normalise_label
 from vireo.utils.cli import log
 
 if TYPE_CHECKING:
-    from vireo.inference.engines.base import Clip, Row, Whole
+    from vireo.inference.engines.base import Clip, LoadItems, Row
 
 
 class Classifier:
@@ -38,10 +38,10 @@ class Classifier:
         self.segments, self.crops = int(views.get("segments", 1)), int(views.get("crops", 1))
         self.order: Tensor | None = None
 
-    def prepare(self, items: pd.DataFrame, whole: "Whole", cache: Path) -> None:
+    def prepare(self, items: pd.DataFrame, load_items: "LoadItems", cache: Path) -> None:
         """Find the head's row of every class."""
         if getattr(self.module, "PREDICTS", "classes") != "value":
-            names = self.module.classes(whole())
+            names = self.module.classes(load_items())
             self.order = torch.tensor(rows_of(names, self.model.labels))
 
     def transform(self, frames: np.ndarray) -> Tensor:
@@ -89,15 +89,15 @@ def rows_of(names: list[str], labels: list[str] | None) -> list[int]:
     if labels is None:
         log.warning("the head has no class names: its rows are taken in the order of the classes")
         return list(range(len(names)))
-    row = {plain(label): number for number, label in enumerate(labels)}
+    row = {normalise_label(label): number for number, label in enumerate(labels)}
     if len(row) != len(labels):
         raise VireoError("two rows of the head have the same class name")
-    lacking = [name for name in names if plain(name) not in row]
+    lacking = [name for name in names if normalise_label(name) not in row]
     if lacking:
-        near = get_close_matches(plain(lacking[0]), row, n=3)
+        near = get_close_matches(normalise_label(lacking[0]), row, n=3)
         hint = f"; near: {', '.join(labels[row[n]] for n in near)}" if near else ""
         raise VireoError(
             f"{len(lacking)} of {len(names)} classes are no row of the model's head, the first is "
             f"{lacking[0]!r}{hint}"
         )
-    return [row[plain(name)] for name in names]
+    return [row[normalise_label(name)] for name in names]

@@ -14,8 +14,8 @@ from torch import Tensor
 
 from vireo.errors import VireoError
 from vireo.inference import text_cache
-from vireo.inference.engines.base import TEXT_BATCH, Clip, Row, Whole
-from vireo.utils.device import Batches
+from vireo.inference.engines.base import TEXT_BATCH, Clip, LoadItems, Row
+from vireo.utils.device import AdaptiveBatcher
 
 
 class DualEncoder:
@@ -33,19 +33,23 @@ class DualEncoder:
         self.texts: dict[str, list[str]] = {}
         self.table: dict[str, Tensor] = {}
         self.classes = torch.empty(0)  # [K,D] float64, means over the prompts of a class
-        self.batches = Batches(TEXT_BATCH)
+        self.batches = AdaptiveBatcher(TEXT_BATCH)
 
     @property
     def truncated(self) -> int:
         """Texts that were cut, as the model's tokenizer counts them."""
         return getattr(getattr(self.model, "tokenizer", None), "truncated", 0)
 
-    def prepare(self, items: pd.DataFrame, whole: Whole, cache: Path) -> None:
+    def prepare(self, items: pd.DataFrame, load_items: LoadItems, cache: Path) -> None:
         """Encode every different text once; class prompts once for all runs of a model."""
         if self.kind == "classes":
-            groups = self.module.shared_texts(whole(), self.protocol)
+            groups = self.module.shared_texts(load_items(), self.protocol)
             unique = sorted({text for group in groups for text in group})
-            table = dict(zip(unique, text_cache.kept(unique, cache, self._embed), strict=True))
+            table = dict(
+                zip(
+                    unique, text_cache.cached_text_features(unique, cache, self._embed), strict=True
+                )
+            )
             means = [torch.stack([table[t].double() for t in group]).mean(0) for group in groups]
             self.classes = torch.stack(means)
         elif self.kind != "embedding":

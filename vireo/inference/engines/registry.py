@@ -13,17 +13,17 @@ from vireo.inference.engines.answerer import Answerer
 from vireo.inference.engines.base import Engine
 from vireo.inference.engines.classifier import Classifier
 from vireo.inference.engines.dual_encoder import DualEncoder
-from vireo.inference.engines.watcher import Watcher
+from vireo.inference.engines.streaming import StreamingEngine
 
 ENGINES: dict[str, type[Any]] = {
     "DualEncoder": DualEncoder,
     "Classifier": Classifier,
     "Answerer": Answerer,
-    "Watcher": Watcher,
+    "StreamingModel": StreamingEngine,
 }
 
 
-def make(
+def make_engine(
     model: Any, module: ModuleType, protocol: dict[str, Any], model_name: str, needs: str
 ) -> Engine:
     """The engine for what a benchmark needs; VireoError when the model is no such thing."""

@@ -50,7 +50,7 @@ STREAM = f"\n{START}stream\n"
 REPLY = f"{END}\n{START}assistant\n"  # ends the open stream turn and asks for an answer
 
 
-class Text:
+class ChatTokenizer:
     """A tokenizer with the four special tokens; texts to ids and back, nothing added."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:
@@ -65,7 +65,7 @@ class Text:
         )
 
     @classmethod
-    def read(cls, folder: str | Path) -> "Text":
+    def read(cls, folder: str | Path) -> "ChatTokenizer":
         """From `tokenizer.json`, or from the older files through transformers."""
         path = Path(folder) / "tokenizer.json"
         if path.exists():
@@ -78,7 +78,7 @@ class Text:
         return cls(slow.backend_tokenizer)
 
     @classmethod
-    def of_bytes(cls, words: Sequence[str] = ()) -> "Text":
+    def of_bytes(cls, words: Sequence[str] = ()) -> "ChatTokenizer":
         """One token per byte, for models of toy size: ids 0..255, the special tokens, `words`."""
         from tokenizers import decoders, models, pre_tokenizers
 
@@ -92,7 +92,7 @@ class Text:
         return cls(tokenizer)
 
     @classmethod
-    def of_words(cls) -> "Text":
+    def of_words(cls) -> "ChatTokenizer":
         """`of_bytes` with a token for each role and, behind a space, each of `WORDS`."""
         return cls.of_bytes([*ROLES, *(f" {word}" for word in WORDS.split())])
 

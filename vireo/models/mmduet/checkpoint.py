@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from vireo.errors import VireoError
-from vireo.models.mmduet.chat import Text
+from vireo.models.mmduet.chat import ChatTokenizer
 from vireo.models.mmduet.module import FULL
 from vireo.nn import checkpoint, lora
 from vireo.utils.files import read_json
@@ -13,7 +13,7 @@ from vireo.utils.files import read_json
 RELEASED_IDS = {"start": 151644, "end": 151645, "pad": 151643}
 
 
-TOKENIZERS = {"bytes": Text.of_bytes, "words": Text.of_words}
+TOKENIZERS = {"bytes": ChatTokenizer.of_bytes, "words": ChatTokenizer.of_words}
 
 
 HEAD_NAMES = {"response_head": "informative_head", "related_head": "relevance_head"}
@@ -57,7 +57,7 @@ def gather(
     if not any(".lora_A." in name for name in named):
         named = {rename(name): value for name, value in named.items()}
         _need_heads(named, weights)
-        return _without_norm(named), None, [weights.parent]
+        return without_norm(named), None, [weights.parent]
     base = find_base(weights, options.get("base"))
     check_base(base, arch)
     own = named.pop(lora.SCALE, None)  # adapters trained here say it themselves
@@ -72,7 +72,7 @@ def gather(
     return lora.merged(base_tensors(base), inside, weights), beside, [weights.parent, base]
 
 
-def _without_norm(named: dict[str, Any]) -> dict[str, Any]:
+def without_norm(named: dict[str, Any]) -> dict[str, Any]:
     """Drop what a complete SigLIP has after the layer that is read."""
     unread = ("model.vision_tower.post_layernorm.", "model.vision_tower.head.")
     return {k: v for k, v in named.items() if not k.startswith(unread)}
@@ -90,7 +90,7 @@ def _need_heads(named: dict[str, Any], source: Path) -> None:
 
 def base_tensors(folder: Path) -> dict[str, Any]:
     """The base's tensors by our names, without what is never read."""
-    return _without_norm({rename(name): value for name, value in shards(folder).items()})
+    return without_norm({rename(name): value for name, value in shards(folder).items()})
 
 
 def shards(folder: Path) -> dict[str, Any]:
@@ -150,13 +150,13 @@ def check_base(folder: Path, arch: dict[str, Any]) -> None:
             raise VireoError(f"{path}: {key} is {config.get(key)!r}, MMDuet needs {value!r}")
 
 
-def read_tokenizer(arch: dict[str, Any], folders: list[Path]) -> Text:
+def read_tokenizer(arch: dict[str, Any], folders: list[Path]) -> ChatTokenizer:
     """The tokenizer of an arch; VireoError when no folder holds it or its ids are others."""
     if arch["tokenizer"] in TOKENIZERS:
         return TOKENIZERS[arch["tokenizer"]]()
     for folder in folders:
         if (folder / "tokenizer.json").exists() or (folder / "vocab.json").exists():
-            text = Text.read(folder)
+            text = ChatTokenizer.read(folder)
             break
     else:
         where = ", ".join(map(str, folders)) or "anywhere (options: {base: FOLDER})"

@@ -8,15 +8,17 @@ import torch
 from torch import Tensor
 
 from vireo.errors import VireoError
-from vireo.models.mmduet.chat import Text
-from vireo.models.mmduet.kv_cache import Memory
+from vireo.models.mmduet.chat import ChatTokenizer
+from vireo.models.mmduet.kv_cache import KVCache
 from vireo.models.mmduet.module import VISION_BATCH, MMDuet, normalise
 
 
 class Core:
     """Weights and tokenizer, and the single steps that both engines are made of."""
 
-    def __init__(self, module: MMDuet, text: Text, options: dict[str, Any] | None = None) -> None:
+    def __init__(
+        self, module: MMDuet, text: ChatTokenizer, options: dict[str, Any] | None = None
+    ) -> None:
         self.module = module.eval().requires_grad_(False)
         self.text = text
         self.options = options or {}
@@ -26,9 +28,9 @@ class Core:
         """Where the weights are."""
         return self.module.lm_head.weight.device
 
-    def memory(self) -> Memory:
+    def memory(self) -> KVCache:
         """An empty memory for one conversation."""
-        return Memory(self.module.arch["layers"], self.module.arch["positions"])
+        return KVCache(self.module.arch["layers"], self.module.arch["positions"])
 
     def transform(self, frames: np.ndarray, view: dict[str, Any] | None = None) -> Tensor:
         """uint8 RGB [T,S,S,3] -> uint8 [T,3,S,S]; S must be the tower's."""

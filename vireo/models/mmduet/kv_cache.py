@@ -16,7 +16,7 @@ from vireo.errors import VireoError
 GROW = 1024  # entries, at least
 
 
-class Memory:
+class KVCache:
     """Keys and values per layer, [kv_heads, capacity, head_dim], of which `length` are filled."""
 
     def __init__(self, layers: int, limit: int | None = None) -> None:
@@ -83,10 +83,10 @@ class Memory:
         return self._mask[1]
 
 
-class Branches:
+class SharedPrefixCache:
     """Continuations of one memory, in step: branch b follows its first `starts[b]` entries."""
 
-    def __init__(self, memory: Memory, layers: int, starts: Sequence[int]) -> None:
+    def __init__(self, memory: KVCache, layers: int, starts: Sequence[int]) -> None:
         self.memory, self.starts = memory, torch.tensor(starts)
         self.length = 0
         self._keys: list[Tensor | None] = [None] * layers

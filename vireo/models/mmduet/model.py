@@ -25,7 +25,7 @@ from vireo.utils.device import set_precision
 
 
 class Model(Core):
-    """A `Watcher`: whole videos by the offline engine, or frame by frame in a session."""
+    """A `StreamingModel`: whole videos by the offline engine, or frame by frame in a session."""
 
     def open(self, settings: Settings) -> Any:
         """A session that takes frames and questions as they come."""
@@ -61,7 +61,7 @@ def load(
     set_precision(bool(cfg.get("tf32")))
     if beside := receipt.named(cfg, "base"):
         options = {"base": str(beside.parent), **options}
-    module = fresh.start(build, cfg, weights)
+    module = fresh.from_block(build, cfg, weights)
     if weights is None:
         module.to(device, dtype)
         make_buffers(module)  # frequencies stay float32

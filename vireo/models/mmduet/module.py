@@ -15,7 +15,7 @@ from transformers import Qwen2Config, Qwen2Model, SiglipVisionConfig, SiglipVisi
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from vireo.errors import VireoError, unknown
-from vireo.models.mmduet.kv_cache import Branches, Memory
+from vireo.models.mmduet.kv_cache import KVCache, SharedPrefixCache
 from vireo.nn import build as fresh
 
 VISION_BATCH = 32  # frames
@@ -40,7 +40,7 @@ def _attend(
     module: nn.Module, query: Tensor, key: Tensor, value: Tensor, mask: Any, **more: Any
 ) -> tuple[Tensor, None]:
     """Attention through a `Memory` or `Branches`; with a plain mask it is torch's."""
-    if isinstance(mask, Memory | Branches):
+    if isinstance(mask, KVCache | SharedPrefixCache):
         scale: float = module.scaling  # type: ignore[assignment]
         return mask.attend(module.layer_idx, query, key, value, scale), None  # type: ignore
     return ALL_ATTENTION_FUNCTIONS["sdpa"](module, query, key, value, mask, **more)
@@ -133,14 +133,14 @@ class MMDuet(nn.Module):
         table = self.model.language_model.embed_tokens
         return table(ids.clamp(max=table.num_embeddings - 1))
 
-    def read(self, embeds: Tensor, memory: Memory) -> Tensor:
+    def read(self, embeds: Tensor, memory: KVCache) -> Tensor:
         """Embeddings [n,hidden] after what is in memory -> final hidden states [n,hidden]."""
         positions = torch.arange(memory.length, memory.length + len(embeds), device=embeds.device)
         hidden = self._language(embeds[None], positions[None], memory)[0]
         memory.keep(len(embeds))
         return hidden
 
-    def read_branches(self, embeds: Tensor, branches: Branches) -> Tensor:
+    def read_branches(self, embeds: Tensor, branches: SharedPrefixCache) -> Tensor:
         """Embeddings [B,n,hidden], one continuation each -> hidden states [B,n,hidden]."""
         positions = branches.positions(embeds.shape[1]).to(embeds.device)
         hidden = self._language(embeds, positions, branches)

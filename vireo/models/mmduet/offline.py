@@ -18,7 +18,7 @@ from torch import Tensor
 from vireo.models.mmduet import chat as talk
 from vireo.models.mmduet.chat import Outcome, Settings, Trigger
 from vireo.models.mmduet.core import Core
-from vireo.models.mmduet.kv_cache import Branches, Memory
+from vireo.models.mmduet.kv_cache import KVCache, SharedPrefixCache
 from vireo.models.mmduet.streaming import decode
 
 CHUNK = 8192  # tokens a forward pass; the first is causal by itself, which costs half
@@ -136,7 +136,7 @@ def _group(script: Script, embeds: Tensor, wanted: dict[int, Settings]) -> dict[
 
 
 def _told(
-    script: Script, memory: Memory, base: Reading, wanted: dict[int, Settings]
+    script: Script, memory: KVCache, base: Reading, wanted: dict[int, Settings]
 ) -> dict[tuple[int, int], list[int]]:
     """(entries read, most tokens) -> answer, for every frame of the shared reading at which some
     setting answers: greedy decoding gives the same words under every threshold."""
@@ -176,7 +176,7 @@ def _leaves(base: Reading, one: Settings) -> int:
 
 
 def _read(
-    script: Script, embeds: Tensor, memory: Memory, state: State, stop: int, into: Reading
+    script: Script, embeds: Tensor, memory: KVCache, state: State, stop: int, into: Reading
 ) -> None:
     """Read frames `state.frame` .. `stop` without an answer among them; adds to `into`."""
     model = script.model
@@ -211,7 +211,7 @@ def _removed(
     script: Script,
     embeds: Tensor,
     one: Settings,
-    memory: Memory,
+    memory: KVCache,
     base: Reading,
     told: dict[tuple[int, int], list[int]],
 ) -> Outcome:
@@ -242,7 +242,9 @@ def _removed(
     return _outcome(script, reading, fired, generated, reading.ends[-1] if reading.ends else 0)
 
 
-def _kept(script: Script, embeds: Tensor, one: Settings, memory: Memory, known: Reading) -> Outcome:
+def _kept(
+    script: Script, embeds: Tensor, one: Settings, memory: KVCache, known: Reading
+) -> Outcome:
     """Answers stay: read ahead, find the next answer, roll back to it, decode it, go on.
 
     `known`: frames that are in `memory` already; an answer may follow the last of them only.
@@ -281,12 +283,12 @@ def _kept(script: Script, embeds: Tensor, one: Settings, memory: Memory, known: 
     return _outcome(script, reading, fired, generated, memory.length)
 
 
-def _answers(model: Core, memory: Memory, starts: list[int], one: Settings) -> list[list[int]]:
+def _answers(model: Core, memory: KVCache, starts: list[int], one: Settings) -> list[list[int]]:
     """Greedy answers after prefixes of one memory; one by one under a repetition penalty."""
     if one.repetition_penalty:
         made: list[list[int]] = []
         for start in starts:
-            branches = Branches(memory, model.module.arch["layers"], [start])
+            branches = SharedPrefixCache(memory, model.module.arch["layers"], [start])
             made.append(decode(model, branches, one, [t for ids in made for t in ids]))
         return made
     result = []
@@ -295,8 +297,8 @@ def _answers(model: Core, memory: Memory, starts: list[int], one: Settings) -> l
     return result
 
 
-def _together(model: Core, memory: Memory, starts: list[int], most: int) -> list[list[int]]:
-    branches = Branches(memory, model.module.arch["layers"], starts)
+def _together(model: Core, memory: KVCache, starts: list[int], most: int) -> list[list[int]]:
+    branches = SharedPrefixCache(memory, model.module.arch["layers"], starts)
     made: list[list[int]] = [[] for _ in starts]
     alive = list(range(len(starts)))
     prompt = model.embed_ids(model.text.ids(talk.REPLY))

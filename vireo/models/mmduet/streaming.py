@@ -13,7 +13,7 @@ from torch import Tensor
 from vireo.models.mmduet import chat as talk
 from vireo.models.mmduet.chat import Outcome, Settings, Trigger
 from vireo.models.mmduet.core import Core
-from vireo.models.mmduet.kv_cache import Branches, Memory
+from vireo.models.mmduet.kv_cache import KVCache, SharedPrefixCache
 
 
 def penalise(logits: Tensor, used: Sequence[int], penalty: float | None) -> Tensor:
@@ -28,7 +28,7 @@ def penalise(logits: Tensor, used: Sequence[int], penalty: float | None) -> Tens
 
 
 def decode(
-    model: Core, memory: Memory | Branches, settings: Settings, used: Sequence[int]
+    model: Core, memory: KVCache | SharedPrefixCache, settings: Settings, used: Sequence[int]
 ) -> list[int]:
     """Ids of one greedy answer after what is in memory, with the final <|im_end|> if it came.
 
@@ -38,7 +38,7 @@ def decode(
     made: list[int] = []
     while len(made) < settings.max_new_tokens:
         embeds = model.embed_ids(feed)
-        if isinstance(memory, Memory):
+        if isinstance(memory, KVCache):
             hidden = model.module.read(embeds, memory)
         else:
             hidden = model.module.read_branches(embeds[None], memory)[0]

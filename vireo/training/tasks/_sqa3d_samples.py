@@ -13,11 +13,11 @@ import numpy as np
 
 from vireo.errors import VireoError
 from vireo.media import clips as sparse
-from vireo.media.decode import Request, opened
+from vireo.media.decode import DecodeRequest, opened
 from vireo.media.pool import decode
 from vireo.training import seeds
 from vireo.training.loader import working_on
-from vireo.training.resample import Replacing
+from vireo.training.resample import ResamplingDataset
 from vireo.utils.cli import log
 
 
@@ -30,12 +30,12 @@ class Questions(Protocol):
     limits: dict[str, Any]
     labels: dict[str, int]
 
-    def tables(self, split: str) -> tuple[list[Any], dict[str, Request]]:
+    def tables(self, split: str) -> tuple[list[Any], dict[str, DecodeRequest]]:
         """Questions of a split, and how each scene's video is read."""
         ...
 
 
-class Samples(Replacing):
+class Samples(ResamplingDataset):
     """Training questions with random clips of their scenes."""
 
     def __init__(self, task: Questions) -> None:
@@ -60,7 +60,7 @@ class Samples(Replacing):
             except VireoError as error:
                 return None, item.video, str(error)
 
-        (item, frames), failed = self.readable(one, epoch, index)
+        (item, frames), failed = self.read_or_replace(one, epoch, index)
         asked = [item, *self._others(item.video, epoch, index)]
         return {
             "frames": frames,
@@ -77,8 +77,8 @@ class Samples(Replacing):
         return [self.table[own[k]] for k in rng.integers(len(own), size=self.task.more)]
 
     def _frames(self, scene: str, epoch: int, index: int) -> np.ndarray:
-        if scene in self.deadly:
-            raise VireoError(self.deadly[scene])
+        if scene in self.quarantined:
+            raise VireoError(self.quarantined[scene])
         request = self.videos[scene]
         if request.path is None:
             raise VireoError(f"no video of {scene}")

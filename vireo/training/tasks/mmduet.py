@@ -19,16 +19,16 @@ from torch.nn import functional as F
 
 from vireo.errors import VireoError, unknown
 from vireo.fetch import receipt
-from vireo.media.decode import Request, take
+from vireo.media.decode import DecodeRequest, decode_one
 from vireo.models import mmduet
-from vireo.models.mmduet.chat import SYSTEM_PROMPT, Text
+from vireo.models.mmduet.chat import SYSTEM_PROMPT, ChatTokenizer
 from vireo.nn import checkpoint, lora
 from vireo.training import Batch, Metrics, Step, mmduet_data, optim, seeds
 from vireo.training import Task as Protocol
 from vireo.training import recipe as blocks
 from vireo.training.loader import working_on
 from vireo.training.mmduet_durations import scan
-from vireo.training.resample import Replacing
+from vireo.training.resample import ResamplingDataset
 from vireo.utils import files
 from vireo.utils.device import dtype as dtype_of
 
@@ -51,7 +51,7 @@ LAYERS = (
 WHOLE = ["multi_modal_projector", "informative_head", "relevance_head"]
 
 
-class Samples(Replacing):
+class Samples(ResamplingDataset):
     """Conversations of all corpora, one after the other, with their frames."""
 
     def __init__(self, task: "Task") -> None:
@@ -75,7 +75,7 @@ class Samples(Replacing):
 
     def sample(self, epoch: int, index: int) -> dict[str, Any]:
         """Encoded conversation, uint8 `frames` [T,3,S,S], and the `failures` met on the way."""
-        made, failed = self.readable(lambda now: self._one(epoch, now), epoch, index)
+        made, failed = self.read_or_replace(lambda now: self._one(epoch, now), epoch, index)
         return {**made, "failures": failed}
 
     def _one(self, epoch: int, index: int) -> tuple[dict[str, Any] | None, str, str]:
@@ -94,8 +94,8 @@ class Samples(Replacing):
         return {"encoded": encoded, "frames": shown.contiguous()}, sample.video, ""
 
     def _frames(self, sample: mmduet_data.Sample, path: Path) -> tuple[np.ndarray | None, str]:
-        if str(path) in self.deadly:
-            return None, self.deadly[str(path)]
+        if str(path) in self.quarantined:
+            return None, self.quarantined[str(path)]
         key = (str(path), sample.fps)
         if key in self.cached:
             return self.cached[key], ""
@@ -104,7 +104,9 @@ class Samples(Replacing):
         rule["most"] = 0 if whole else sample.end
         size = {"library": "cv2", "fit": "letterbox", "size": self.task.size}
         with working_on(str(path)):
-            found = take(Request(path.name, str(path), "file", rule, size), self.task.max_pixels)
+            found = decode_one(
+                DecodeRequest(path.name, str(path), "file", rule, size), self.task.max_pixels
+            )
         if whole and found.frames is not None:
             self.cached[key] = found.frames
         return found.frames, found.error or ""
@@ -139,7 +141,7 @@ class Task(Protocol):
         return beside.parent if beside else None
 
     @property
-    def text(self) -> Text:
+    def text(self) -> ChatTokenizer:
         """The tokenizer."""
         return _text(self.arch["tokenizer"], str(self.base))
 
@@ -231,9 +233,9 @@ class Task(Protocol):
 
 
 @lru_cache(maxsize=4)
-def _text(kind: str, folder: str) -> Text:
+def _text(kind: str, folder: str) -> ChatTokenizer:
     made = mmduet.TOKENIZERS.get(kind)
-    return made() if made else Text.read(folder)
+    return made() if made else ChatTokenizer.read(folder)
 
 
 def adapted(model: mmduet.MMDuet, kind: dict[str, Any] | None, tower: bool = False) -> nn.Module:

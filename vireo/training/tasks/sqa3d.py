@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from vireo import benchmarks
 from vireo.benchmarks._sqa3d_items import UNKNOWN
 from vireo.fetch import receipt
-from vireo.media.decode import Request
+from vireo.media.decode import DecodeRequest
 from vireo.models import clipbert
 from vireo.nn import answers
 from vireo.training import Batch, Metrics, Step, seeds
@@ -60,8 +60,8 @@ class Task(Protocol):
         self.seed = int(recipe.get("seed", 0))
         self.more = int(self.data["questions"]) - 1
         self.limits = blocks.decoding(config)
-        self.tokenizer = clipbert.Tokenizer(clipbert.beside(recipe, "vocab"))
-        names = answers.read(clipbert.beside(recipe, "answers"))
+        self.tokenizer = clipbert.Tokenizer(clipbert.aux_file(recipe, "vocab"))
+        names = answers.read(clipbert.aux_file(recipe, "answers"))
         self.labels = {answer: number for number, answer in enumerate(names)}
         self.transform = clipbert.Transform(self.data["mean"], self.data["std"], self.data["size"])
 
@@ -73,7 +73,7 @@ class Task(Protocol):
         if weights := blocks.init_file(self.recipe):
             clipbert.start_from(model, weights)
         elif "grid" in (self.recipe.get("files") or {}):
-            parts = clipbert.beside(self.recipe, "grid"), clipbert.beside(self.recipe, "bert")
+            parts = clipbert.aux_file(self.recipe, "grid"), clipbert.aux_file(self.recipe, "bert")
             clipbert.start_from_parts(model, *parts)
         if count := int(self.options["calibrate"]):
             self._calibrate(model, count)
@@ -92,12 +92,12 @@ class Task(Protocol):
         table, _ = self.tables("train")
         told = {"questions": digest([[i.question, i.answer, i.video] for i in table])}
         for role in self.recipe.get("files") or {}:
-            told[role] = receipt.hash_of(clipbert.beside(self.recipe, role))
+            told[role] = receipt.hash_of(clipbert.aux_file(self.recipe, role))
         return told | blocks.init_hash(self.recipe)
 
     # data
 
-    def tables(self, split: str) -> tuple[list[Any], dict[str, Request]]:
+    def tables(self, split: str) -> tuple[list[Any], dict[str, DecodeRequest]]:
         """Questions of a split that can be learnt or scored, and where the scenes' videos are."""
         module = benchmarks.module("sqa3d")
         roots = {
@@ -112,7 +112,7 @@ class Task(Protocol):
             items = items[known]
         found = module.videos(roots, items, {})
         videos = {
-            str(row.video): Request(
+            str(row.video): DecodeRequest(
                 str(row.video), row.path if row.status == "found" else None, str(row.kind)
             )
             for row in found.itertuples()

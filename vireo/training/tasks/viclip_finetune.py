@@ -20,7 +20,7 @@ from vireo.training import Task as Protocol
 from vireo.training import recipe as blocks
 from vireo.training.augment import augment, normalised
 from vireo.training.clips import Clips, OfClips
-from vireo.training.loader import once
+from vireo.training.loader import single_pass
 from vireo.utils.cli import log
 
 DATA = {
@@ -200,7 +200,7 @@ class Task(Protocol):
         device = next(model.parameters()).device
         size = int(self.recipe.get("micro_batch") or self.recipe["batch_size"])
         said, wanted, failed = [], [], []
-        for batch in once(self, self._val, self.recipe, self.config, size):
+        for batch in single_pass(self, self._val, self.recipe, self.config, size):
             said.append(model(normalised(batch["clip"].to(device), self.data)).float().cpu())
             wanted.append(batch["label"])
             failed += batch["failures"]

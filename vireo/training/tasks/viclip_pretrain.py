@@ -24,7 +24,7 @@ from vireo.training import Task as Protocol
 from vireo.training import recipe as blocks
 from vireo.training.augment import augment, normalised
 from vireo.training.clips import Clips, OfClips
-from vireo.training.loader import once
+from vireo.training.loader import single_pass
 
 NO_DECAY = (
     "temp",
@@ -196,7 +196,7 @@ class Task(Protocol):
             self.val = self.dataset("val")
         device, size = model.temp.device, int(self.recipe["batch_size"])
         videos, texts, failed = [], [], []
-        for batch in once(self, self.val, self.recipe, self.config, size):
+        for batch in single_pass(self, self.val, self.recipe, self.config, size):
             failed += batch["failures"]
             clips = normalised(batch["clip"].to(device), self.data)
             videos.append(F.normalize(model.encode_vision(clips), dim=-1))

@@ -12,7 +12,7 @@ from vireo import benchmarks, toy
 from vireo import config as cfg
 from vireo.errors import VireoError
 from vireo.inference import shard
-from vireo.inference.engines import watcher
+from vireo.inference.engines import streaming
 from vireo.metrics import coco
 from vireo.tables import items as item_table
 from vireo.tables import predictions
@@ -110,10 +110,10 @@ def test_embeddings_are_shared_by_benchmarks(
 
 def test_settings_of_a_protocol() -> None:
     frames = {"rule": "accumulated", "target": 2.0}
-    made = watcher.settings_of({"frames": frames, "prompt": {"watch": {"prob": [0.3, 0.5]}}})
+    made = streaming.settings_of({"frames": frames, "prompt": {"watch": {"prob": [0.3, 0.5]}}})
     assert [one.prob for one in made.values()] == [0.3, 0.5]
     assert list(made) == ["0.3", "0.5"]
     with pytest.raises(VireoError, match="fps"):
-        watcher.settings_of({"frames": frames, "prompt": {"watch": {"fps": 1}}})
+        streaming.settings_of({"frames": frames, "prompt": {"watch": {"fps": 1}}})
     with pytest.raises(VireoError, match="heads"):
-        watcher.settings_of({"frames": frames, "prompt": {"watch": {"head": 1}}})
+        streaming.settings_of({"frames": frames, "prompt": {"watch": {"head": 1}}})

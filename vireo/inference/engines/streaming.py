@@ -23,7 +23,7 @@ from vireo.inference import frame_cache
 from vireo.models.mmduet.chat import HEADS, Settings
 
 if TYPE_CHECKING:
-    from vireo.inference.engines.base import Clip, Row, Whole
+    from vireo.inference.engines.base import Clip, LoadItems, Row
 
 
 def settings_of(protocol: dict[str, Any]) -> dict[str, Settings]:
@@ -43,8 +43,8 @@ def settings_of(protocol: dict[str, Any]) -> dict[str, Settings]:
     return {"none": Settings.of(watch)}
 
 
-class Watcher:
-    """The engine of benchmarks that need a `Watcher`."""
+class StreamingEngine:
+    """The engine of benchmarks that need a `StreamingModel`."""
 
     truncated = 0
 
@@ -52,7 +52,7 @@ class Watcher:
         self.model, self.protocol = model, protocol
         self.settings = settings_of(protocol)
 
-    def prepare(self, items: pd.DataFrame, whole: "Whole", cache: Path) -> None:
+    def prepare(self, items: pd.DataFrame, load_items: "LoadItems", cache: Path) -> None:
         """Nothing: questions are read with their videos."""
 
     def transform(self, frames: np.ndarray) -> Tensor:
@@ -68,7 +68,7 @@ class Watcher:
         if clip.tensor.dtype == torch.uint8:
             embeds = self.model.embed_frames(clip.tensor)
             if clip.keep is not None:
-                frame_cache.keep(clip.keep, embeds, clip.frames, clip.flags)
+                frame_cache.save(clip.keep, embeds, clip.frames, clip.flags)
         else:  # kept by an earlier run
             embeds = clip.tensor.to(self.model.device)
         rows = []
