@@ -181,7 +181,8 @@ def test_children_end_when_the_parent_is_killed(folder, hook):
     program = textwrap.dedent(f"""
         from vireo.media.pool import decode
         from vireo.media.decode import DecodeRequest
-        asked = [DecodeRequest(n, {str(folder / "good.mp4")!r}, rule={RULE!r}) for n in ("a", "hang")]
+        made = {str(folder / "good.mp4")!r}
+        asked = [DecodeRequest(name, made, rule={RULE!r}) for name in ("a", "hang")]
         for sample in decode(asked, {{"workers": 2, "timeout_s": 60}}, target={hook!r}):
             print(sample.video, flush=True)
     """)
