@@ -8,7 +8,7 @@ from vireo.models import _videomamba_student, videomamba
 from vireo.training import recipe
 from vireo.training.tasks import videomamba_finetune, videomamba_pretrain
 
-# Learning rates after scaling, epochs, drop path, weight decay (reference/videomamba.md 4.2).
+# Learning rates after scaling, epochs, drop path, weight decay (docs/reference/videomamba.md 4.2).
 TOLD = {
     "t16_k400_f8": (8e-4, 70, 0.1, 0.1), "t16_k400_f32": (4e-4, 70, 0.1, 0.1),
     "s16_k400_f16": (8e-4, 50, 0.35, 0.05), "s16_k400_f64": (2e-4, 50, 0.35, 0.05),

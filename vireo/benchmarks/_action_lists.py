@@ -2,7 +2,7 @@
 
 `list`: `path,label` or `path label`, further columns by `options.columns`; `breakfast` and `lvu`:
 the files that ViS4mer keeps (github.com/md-mohaiminul/ViS4mer, folder `data`); `coin`: COIN.json.
-Facts: reference/videomamba.md section 3.1, checked on ViS4mer's own files.
+Facts: docs/reference/videomamba.md section 3.1, checked on ViS4mer's own files.
 """
 
 import json

@@ -1,6 +1,6 @@
 """SQA3D's annotation files, or ClipBERT's jsonl made from them -> items; and the conversion.
 
-Facts: reference/clipbert_sqa3d.md sections 2.1 to 2.3. A folder is searched at any depth for
+Facts: docs/reference/clipbert.md sections 2.1 to 2.3. A folder is searched at any depth for
 `v1_balanced_questions_<split>_scannetv2.json` (with its annotations and `answer_dict.json`), or for
 `<split>.jsonl` (with `train_ans2label.json`).
 """

@@ -3,7 +3,7 @@
 Test views (segments x crops) are merged by the mean of their softmax. `options.format`: `kinetics`
 (official CSV), `ssv2` (official JSON) or one of `_action_lists`. Long videos may be cut into
 windows (`options.windows: {length, stride}`, seconds), each of which is an item. Facts:
-reference/viclip.md section 6, reference/videomamba.md section 3.
+docs/reference/viclip.md section 6, docs/reference/videomamba.md section 3.
 """
 
 import csv

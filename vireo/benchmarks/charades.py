@@ -1,7 +1,7 @@
 """Charades-STA: where in the video does it happen, from MMDuet's per-frame relevance.
 
-Facts: reference/mmduet.md section 3.3. The paper smooths over +-6 frames; the threshold 0.5 on the
-normalised score is presumed. "Best of all thresholds" is an oracle and only printed as such.
+Facts: docs/reference/mmduet.md section 3.3. The paper smooths over +-6 frames; the threshold 0.5 on
+the normalised score is presumed. "Best of all thresholds" is an oracle and only printed as such.
 """
 
 import json

@@ -1,7 +1,7 @@
 """Zero-shot Kinetics-400/600/700: each clip against the names of all classes, in 16 sentences each.
 
 Score of a class = mean over its prompts of the cosine with the video; top-1, top-5 and their mean
-(AVG). Facts: reference/viclip.md section 5, from running the authors' evaluation code.
+(AVG). Facts: docs/reference/viclip.md section 5, from running the authors' evaluation code.
 """
 
 import csv

@@ -1,7 +1,8 @@
 """Shot2Story-MAGQA: one question, answers all along the video, marked 1..5 by a judge.
 
-Facts: reference/mmduet.md section 3.2. A number belongs to its judge: the paper's are Llama-3.1-70B
-and GPT-4o. Without a configured judge a word overlap stands in, which is comparable with nothing.
+Facts: docs/reference/mmduet.md section 3.2. A number belongs to its judge: the paper's are
+Llama-3.1-70B and GPT-4o. Without a configured judge a word overlap stands in, which is comparable
+with nothing.
 """
 
 import json

@@ -1,7 +1,7 @@
 """QVHighlights: which clips are the highlights of a query, from MMDuet's per-frame relevance.
 
-Facts: reference/mmduet.md section 3.4. The paper smooths over +-2 frames and reports mAP and HIT@1
-of clips marked "very good". The annotations are CC BY-NC-SA 4.0: fetched, never shipped.
+Facts: docs/reference/mmduet.md section 3.4. The paper smooths over +-2 frames and reports mAP and
+HIT@1 of clips marked "very good". The annotations are CC BY-NC-SA 4.0: fetched, never shipped.
 """
 
 import json

@@ -2,8 +2,8 @@
 
 Lists: JSON `[{"video": "a.mp4", "caption": text or list}]` as ViCLIP's code reads them, or a CSV
 with `video_id,sentence` (MSR-VTT 1k-A). One item per video; its captions are `options`. A
-prediction holds the video's embedding followed by those of its texts. Facts: reference/viclip.md
-section 8.1.
+prediction holds the video's embedding followed by those of its texts. Facts:
+docs/reference/viclip.md section 8.1.
 """
 
 import csv

@@ -2,7 +2,7 @@
 
 Each rank writes `<rank>.txt`: a first line that is skipped, then one line per view,
 `id [logit, ...] label chunk crop`, for regression `id prediction label chunk crop`. Nothing else of
-a benchmark is here. Facts: reference/videomamba.md section 3.4.
+a benchmark is here. Facts: docs/reference/videomamba.md section 3.4.
 """
 
 import logging

@@ -1,8 +1,9 @@
 """ClipBERT's sparse clips: which frames a short clip of a video shows.
 
-Made from counts and rates only; facts: reference/clipbert_sqa3d.md section 1.5, vectors in
-parity/clipbert/video/sampling.json. Lengths and starts are in frames; `ticks` is the length of a
-frame in the file's time base, by which the reference cuts (512 in the videos of this pipeline).
+Made from counts and rates only; facts: docs/reference/clipbert.md section 1.5, vectors in
+tests/golden/clipbert/video/sampling.json. Lengths and starts are in frames; `ticks` is the length
+of a frame in the file's time base, by which the reference cuts (512 in the videos of this
+pipeline).
 """
 
 import math

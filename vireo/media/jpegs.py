@@ -1,8 +1,8 @@
 """Frames extracted beforehand: `output/<videoID>/frames/*.jpg`, read and written.
 
-Two namings are read: the slicer's `<file>_frame_MM:SS.jpg` (reference/viclip.md 3.1) and our own
-`<stem>_f000123_t4.920.jpg` (frame number and seconds, no colon). Files are taken in the order of
-time, numerically: "100:05" comes after "99:59".
+Two namings are read: the slicer's `<file>_frame_MM:SS.jpg` (docs/reference/viclip.md 3.1) and our
+own `<stem>_f000123_t4.920.jpg` (frame number and seconds, no colon). Files are taken in the order
+of time, numerically: "100:05" comes after "99:59".
 """
 
 import re

@@ -1,7 +1,7 @@
 """MMDuet's frames: a clock that walks the source, and the black borders around what it takes.
 
-Facts: reference/mmduet.md section 2.1 (`test/datasets.py`). The clock is a running float sum, not
-i / rate: over thousands of frames the two differ by a frame, so the sum is kept.
+Facts: docs/reference/mmduet.md section 2.1 (`test/datasets.py`). The clock is a running float sum,
+not i / rate: over thousands of frames the two differ by a frame, so the sum is kept.
 """
 
 import math

@@ -1,8 +1,9 @@
 """Every named frame rule: how many frames there are in, frame numbers and flags out.
 
-Pure functions of counts and rates, never of pixels. Facts: reference/viclip.md sections 3, 3.1, 5.1
-and 7.2; vectors: parity/viclip/misc.json. A protocol names a rule (`rule: middle`) and its numbers
-(`n: 8`); `pick` looks the function up by that name, so a new rule is one function here.
+Pure functions of counts and rates, never of pixels. Facts: docs/reference/viclip.md sections 3,
+3.1, 5.1 and 7.2; vectors: tests/golden/viclip/misc.json. A protocol names a rule (`rule: middle`)
+and its numbers (`n: 8`); `pick` looks the function up by that name, so a new rule is one function
+here.
 """
 
 import contextlib

@@ -1,6 +1,6 @@
 """ScanNet's .sens files: header, frames and IMU records, read by seeking, never held in memory.
 
-Format (little-endian, no padding, no index): reference/clipbert_sqa3d.md section 1.1, versions 3
+Format (little-endian, no padding, no index): docs/reference/clipbert.md section 1.1, versions 3
 (without IMU records) and 4. Everything in the file is treated as data from outside: sizes are
 checked against the file before anything is read, and what does not fit raises `SensError` with
 frame and byte offset.

@@ -1,7 +1,7 @@
 """Exact frame access with PyAV: index by demuxing, seek to a keyframe, stop early.
 
 Made from packets' timestamps only; the algorithm and the hazards it answers (edit lists, variable
-rates, missing timestamps, damage, rotation, splices) are in reference/media.md section 4.5.
+rates, missing timestamps, damage, rotation, splices) are in docs/reference/media.md section 4.5.
 """
 
 import itertools

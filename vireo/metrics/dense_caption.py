@@ -1,6 +1,6 @@
 """Dense captioning (YouCook2): segments from a watcher's answers, then F1, CIDEr, METEOR, SODA_c.
 
-Facts: reference/mmduet.md section 3.1 (`evaluate.py --func dense_captioning`, `test/dvc`). All
+Facts: docs/reference/mmduet.md section 3.1 (`evaluate.py --func dense_captioning`, `test/dvc`). All
 numbers are per video first, then averaged; everything that needs METEOR or its tokenizer is None
 where Java is absent.
 """

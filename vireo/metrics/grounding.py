@@ -1,7 +1,7 @@
 """Temporal grounding from per-frame relevance (Charades-STA): smooth, normalise, threshold, IoU.
 
-Facts: reference/mmduet.md section 3.3 (`evaluate.py --func grounding`). IoU is counted on frames,
-between all frames at or above the threshold and the frames inside a gold span.
+Facts: docs/reference/mmduet.md section 3.3 (`evaluate.py --func grounding`). IoU is counted on
+frames, between all frames at or above the threshold and the frames inside a gold span.
 """
 
 from collections.abc import Sequence

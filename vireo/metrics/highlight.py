@@ -1,6 +1,6 @@
 """Highlight detection (QVHighlights): mAP and HIT@1 over 2-second clips and three annotators.
 
-Facts: reference/mmduet.md section 3.4; the same as moment_detr's standalone evaluator.
+Facts: docs/reference/mmduet.md section 3.4; the same as moment_detr's standalone evaluator.
 """
 
 from collections.abc import Sequence

@@ -1,7 +1,8 @@
 """Multi-answer questions on video (Shot2Story-MAGQA): in-span score from a judge's marks 1..5.
 
-Facts: reference/mmduet.md section 3.2. A judge sees a gold answer and a predicted one only if some
-predicted time with that text lies in some gold span with that text; everything else is marked 1.
+Facts: docs/reference/mmduet.md section 3.2. A judge sees a gold answer and a predicted one only if
+some predicted time with that text lies in some gold span with that text; everything else is marked
+1.
 """
 
 from collections.abc import Sequence

@@ -1,7 +1,8 @@
 """Recall at k between videos and texts, both ways, plain and with dual softmax.
 
 Names are ViCLIP's: `txt_*` looks for the text of a video, `img_*` for the video of a text. A video
-may have several texts; its best placed one counts. Source: reference/viclip.md sections 5.1, 8.1.
+may have several texts; its best placed one counts. Source: docs/reference/viclip.md sections 5.1,
+8.1.
 """
 
 from collections.abc import Mapping, Sequence

@@ -1,7 +1,7 @@
 """VideoMamba as the student of masked pre-training: visible tokens in, CLIP-like features out.
 
 `build(arch)` has the parameter names of the released `mask_pt` files. Facts and vectors:
-reference/videomamba.md section 2 and its parity files.
+docs/reference/videomamba.md section 2 and its parity files.
 """
 
 from typing import Any

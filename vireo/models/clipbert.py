@@ -1,7 +1,7 @@
 """ClipBERT (Lei et al., CVPR 2021) as SQA3D trains it: grid features of sparse frames, then BERT.
 
 `build(arch)` has the parameter names of the released checkpoint `clipbert.pt`; facts and vectors
-come from running the authors' code (reference/clipbert_sqa3d.md section 3). The whole model runs
+come from running the authors' code (docs/reference/clipbert.md section 3). The whole model runs
 in the dtype it is loaded in; logits are combined in float32.
 """
 

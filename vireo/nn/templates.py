@@ -1,7 +1,7 @@
 """Sentences around class names, as they stand after `words.clean`; `{}` is the cleaned name.
 
 `action16` is ActionCLIP's set for zero-shot evaluation, `clip28` CLIP's set for action labels in
-training. Source: parity/viclip/misc.json, `prompt_templates_normalised`.
+training. Source: tests/golden/viclip/misc.json, `prompt_templates_normalised`.
 """
 
 from vireo.errors import unknown

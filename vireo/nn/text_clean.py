@@ -1,6 +1,6 @@
 """Cleaning of captions and class names before the tokenizer, as ViCLIP does it.
 
-Source: reference/viclip.md section 5.1; vectors `pre_text` in parity/viclip/misc.json.
+Source: docs/reference/viclip.md section 5.1; vectors `pre_text` in tests/golden/viclip/misc.json.
 """
 
 import re

@@ -1,7 +1,7 @@
 """MMDuetIT: annotations of three kinds -> conversations with frames -> tokens and labels.
 
-Facts: reference/mmduet.md section 4.1; vectors: parity/mmduet/datasets.json. The instruction texts
-are our own, of the kinds and numbers that the reference draws from.
+Facts: docs/reference/mmduet.md section 4.1; vectors: tests/golden/mmduet/datasets.json. The
+instruction texts are our own, of the kinds and numbers that the reference draws from.
 """
 
 import math

@@ -4,7 +4,7 @@ Recipe: `sources` (roles of annotations and videos); `data`: corpora (list of {k
 max_frames, annotations and videos: roles, folder: of the videos}), metadata, cache; `model`: lora
 {r, alpha, dropout}, or null: train all weights but the tower's (`tower: true`: these too), wiring,
 gradient_checkpointing, system; `files: {base}`: the base's config.json, without it a random model.
-Facts: reference/mmduet.md section 4. The released code leaves both heads untrained:
+Facts: docs/reference/mmduet.md section 4. The released code leaves both heads untrained:
 `wiring: reference` reproduces that.
 """
 

@@ -4,7 +4,7 @@ Recipe: `sources` {questions, videos}; `files` {vocab, answers}, for the fallbac
 bert}; `init` the image-text checkpoint; `data`: clips, frames, target, size, tokens, mean, std,
 cache_decoded, val_clips, questions (per scene and sample; 1 in the paper); `model`: freeze,
 aggregate, two_pass, calibrate; `optim`: lr, cnn_lr, weight_decay, clip. Facts and defaults:
-reference/clipbert_sqa3d.md section 4.
+docs/reference/clipbert.md section 4.
 """
 
 from typing import TYPE_CHECKING, Any

@@ -3,7 +3,7 @@
 Recipe: `sources`: annotations, videos, optionally val_annotations and val_videos; `data`: as in
 `DATA` (lists: vireo/benchmarks/actions.py); `model`: layer_decay; `init`: a ViCLIP, CLIP or
 fine-tuned file. Classes are the sorted names of the training list and go into the weights file.
-Facts: reference/viclip.md section 6.
+Facts: docs/reference/viclip.md section 6.
 """
 
 from typing import Any, ClassVar

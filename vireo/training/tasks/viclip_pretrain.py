@@ -4,7 +4,7 @@ Recipe: `sources` roles beginning with `train` (one or more corpora) and optiona
 `data`: list, videos, frames, scale, flip, mean, std, min_words, cache_decoded, ids;
 `model`: mask_ratio, freeze_text, temp, position_std, gather;
 `optim`: lr, betas, eps, weight_decay, clip; `schedule`: warmup_epochs or warmup_steps, floor.
-Facts and defaults: reference/viclip.md §7.
+Facts and defaults: docs/reference/viclip.md §7.
 """
 
 from functools import lru_cache

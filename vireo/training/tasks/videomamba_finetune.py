@@ -3,7 +3,7 @@
 Recipe: `sources`, `data` as for ViCLIP's fine-tuning and `regression` (targets instead of classes;
 no mixup); `optim.lr` is per `model.lr_per` clips of a step; `init`: an image model, a fine-tuned or
 a pre-trained one, loaded by the rule `model.start` (vireo/models/videomamba.py, `STARTS`).
-Facts: reference/videomamba.md sections 3.3 and 4.
+Facts: docs/reference/videomamba.md sections 3.3 and 4.
 """
 
 from typing import Any, ClassVar

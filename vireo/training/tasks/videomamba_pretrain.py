@@ -3,7 +3,7 @@
 Recipe: `sources`, `data` lists as for fine-tuning (labels are not used); `init`: the teacher's
 weights (CLIP of any origin, or a ViCLIP), the student starts fresh; `arch`: the student's;
 `model.teacher`: sizes of the teacher that differ from CLIP-B/16. The teacher sees the student's
-normalised clip. Facts: reference/videomamba.md section 2.
+normalised clip. Facts: docs/reference/videomamba.md section 2.
 """
 
 from typing import Any
