@@ -238,39 +238,11 @@ def workflow_page() -> str:
 
 
 def artifacts_page() -> str:
-    """Text of docs/artifacts.md: how to get each artifact, from config/artifacts.yaml."""
-    from vireo.config import read_yaml
-    from vireo.fetch.receipt import readable
+    """Text of docs/artifacts.md: how to get each artifact."""
+    from vireo import config
+    from vireo.doctor import artifacts
 
-    blocks = read_yaml(HOME / "config/artifacts.yaml")["artifacts"]
-    parts = [
-        "# Every artifact, and how to get it",
-        "",
-        "Written by `scripts/generate.py` from `config/artifacts.yaml`. What can be fetched, "
-        "`snakemake` fetches; for the rest the manual step stands here, and "
-        "`python scripts/doctor.py TARGET` prints it when it is needed. What you have already is "
-        "used in place: `paths: {NAME: /your/folder}` in `config/config.yaml`. Folder trees are in "
-        "[data.md](data.md).",
-        "",
-        "| artifact | what | size | fetched by itself | terms |",
-        "|---|---|---|---|---|",
-    ]
-    details = []
-    for name, block in blocks.items():
-        sizes = [s for f in block.get("files", []) if (s := f.get("size") or f.get("about"))]
-        size = readable(sum(sizes)) if sizes else ""
-        fetched = "yes" if block.get("sources") else "by hand"
-        cells = [f"[`{name}`](#{name.lower()})", block.get("title", ""), size, fetched]
-        cells.append(block.get("licence", ""))
-        parts.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
-        head = f"{block.get('title', name)}. {block.get('homepage', '')}".strip()
-        details += ["", f"## {name}", "", head]
-        wants = [f"- {w['what']}{_count(w)}: `{w['any'][0]}`" for w in block.get("wants", [])]
-        wants += [f"- `{f['name']}`{_size(f, readable)}" for f in block.get("files", [])]
-        details += [*([""] if wants else []), *wants]
-        if block.get("by_hand"):
-            details += ["", "```text", block["by_hand"].strip(), "```"]
-    return "\n".join(parts + details) + "\n"
+    return artifacts.page(config.load([], {})["artifacts"])
 
 
 def costs_page() -> str:
@@ -278,15 +250,6 @@ def costs_page() -> str:
     from vireo.doctor import costs
 
     return costs.page()
-
-
-def _count(want: dict[str, Any]) -> str:
-    return f" ({want['count']})" if want.get("count") else ""
-
-
-def _size(file: dict[str, Any], readable: Any) -> str:
-    size = file.get("size") or file.get("about")
-    return f", {readable(size)}" if size else ""
 
 
 def files() -> dict[Path, str]:
