@@ -4,6 +4,14 @@ Test views (segments x crops) are merged by the mean of their softmax. `options.
 (official CSV), `ssv2` (official JSON) or one of `_action_lists`. Long videos may be cut into
 windows (`options.windows: {length, stride}`, seconds), each of which is an item. Facts:
 docs/reference/viclip.md section 6, docs/reference/videomamba.md section 3.
+
+One row of each format (values invented):
+
+    list       videos/a.mp4,37                           (path,class number)
+    kinetics   playing volleyball,AbCdEfGhIjK,12,22,validate
+    ssv2       {"id": "78687", "label": "holding a cup", "template": "Holding [something]"}
+    breakfast  P99-cam01-P99_tea,41,tea,2                (file_name,duration,action,class_id)
+    lvu        3 office AbCdEfGhIjK tt0110912            (class_id class_name youtube_id imdb_id)
 """
 
 import csv

@@ -2,6 +2,11 @@
 
 Facts: docs/reference/mmduet.md section 3.3. The paper smooths over +-6 frames; the threshold 0.5 on
 the normalised score is presumed. "Best of all thresholds" is an oracle and only printed as such.
+
+One entry of the gold file (values invented; see `_mmduet_items`):
+
+    {"question_id": "ch_0", "video": "a.mp4", "timestamps": [[6.3, 13.5]],
+     "conversation": [{"role": "user", "content": "person opens a door", "time": 0}]}
 """
 
 import json

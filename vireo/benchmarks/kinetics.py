@@ -2,6 +2,11 @@
 
 Score of a class = mean over its prompts of the cosine with the video; top-1, top-5 and their mean
 (AVG). Facts: docs/reference/viclip.md section 5, from running the authors' evaluation code.
+
+One row of the official CSV (`label,youtube_id,time_start,time_end,split`), and of ViCLIP's JSON:
+
+    playing volleyball,AbCdEfGhIjK,12,22,validate
+    {"video": "playing_volleyball/AbCdEfGhIjK_000012_000022.mp4", "caption": "playing volleyball"}
 """
 
 import csv

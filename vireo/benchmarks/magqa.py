@@ -3,6 +3,12 @@
 Facts: docs/reference/mmduet.md section 3.2. A number belongs to its judge: the paper's are
 Llama-3.1-70B and GPT-4o. Without a configured judge a word overlap stands in, which is comparable
 with nothing.
+
+One entry of the gold file (values invented; see `_mmduet_items`):
+
+    {"question_id": "q_0", "video": "a.mp4",
+     "conversation": [{"role": "user", "content": "What does she do?", "time": 0.4}],
+     "answer": [{"role": "assistant", "content": "She opens a box.", "time": [0.0, 4.2]}]}
 """
 
 import json

@@ -2,6 +2,11 @@
 
 Facts: docs/reference/mmduet.md section 3.4. The paper smooths over +-2 frames and reports mAP and
 HIT@1 of clips marked "very good". The annotations are CC BY-NC-SA 4.0: fetched, never shipped.
+
+One line of the official gold file (values invented):
+
+    {"qid": 2579, "query": "a chef plates food", "duration": 150, "vid": "AbC_60.0_210.0",
+     "relevant_clip_ids": [41, 42], "saliency_scores": [[3, 4, 2], [4, 4, 3]]}
 """
 
 import json

@@ -2,6 +2,12 @@
 
 The prediction is the mean over test views; MSE in the units of the list. Data, views and windows
 are those of vireo/benchmarks/actions.py.
+
+One row of each list (values invented):
+
+    like   like_count dislike_count youtube_id imdb_id   ->  1843 62 AbCdEfGhIjK tt0110912
+    view   view_count youtube_id imdb_id                 ->  1004143 AbCdEfGhIjK tt0110912
+    own    path,number                                   ->  videos/a.mp4,3.25
 """
 
 import csv

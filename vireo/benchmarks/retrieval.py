@@ -4,6 +4,11 @@ Lists: JSON `[{"video": "a.mp4", "caption": text or list}]` as ViCLIP's code rea
 with `video_id,sentence` (MSR-VTT 1k-A). One item per video; its captions are `options`. A
 prediction holds the video's embedding followed by those of its texts. Facts:
 docs/reference/viclip.md section 8.1.
+
+One row of each form (values invented):
+
+    {"video": "video7010.mp4", "caption": ["a man cooks", "someone fries an egg"]}
+    video7010,a man cooks                                (CSV: video_id,sentence)
 """
 
 import csv

@@ -4,6 +4,12 @@ Items come from SQA3D's files or from ClipBERT's jsonl; videos from a tree of mp
 released video.zip, or made from .sens scans) or from ClipBERT's LMDB. The score is exact match in
 percent (EM@1), in all and by type of question; the official files are `results_all.json` and
 `scores.json` of ClipBERT's own evaluation.
+
+One question and its annotation (values invented):
+
+    {"question_id": 220602000001, "scene_id": "scene0380_00", "question": "What is on my left?",
+     "situation": "I am facing a window.", "alternative_situation": ["A window is ahead."]}
+    {"question_id": 220602000001, "answers": [{"answer": "table", "answer_id": 1}], …}
 """
 
 import json

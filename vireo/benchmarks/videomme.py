@@ -3,6 +3,12 @@
 Facts: dataset card of lmms-lab/Video-MME and the official scorer (thanku-all/parse_answer, see
 vireo/metrics/mcq.py). Accuracy counts answered questions, as the official scorer does; accuracy_all
 counts unanswered ones as wrong. Subtitles are counted, never shown to the model.
+
+One row of the parquet (values invented):
+
+    video_id 001 | duration short | domain Knowledge | sub_category Geography
+    videoID AbCdEfGhIjK | question_id 001-1 | task_type Counting Problem
+    question "How many cups?" | options ["A. One.", "B. Two.", "C. Three.", "D. Four."] | answer B
 """
 
 import json

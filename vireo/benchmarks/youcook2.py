@@ -3,6 +3,12 @@
 Facts: docs/reference/mmduet.md section 3.1. The original evaluator drops the first caption of every
 video and mixes SODA_c's columns beyond ten captions; the defaults reproduce it, `keep_first`,
 `numeric_order` and `count_missing` correct it.
+
+One entry of the gold file (values invented; see `_mmduet_items`):
+
+    {"question_id": "yc2_0", "video": "a.mp4",
+     "conversation": [{"role": "user", "content": "Describe each step.", "time": 0}],
+     "answer": [{"role": "assistant", "content": "cut the onion", "time": [12.0, 20.5]}]}
 """
 
 import json
