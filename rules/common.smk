@@ -3,6 +3,8 @@ import os
 import shlex
 import sys
 
+from snakemake_interface_executor_plugins.registry import ExecutorPluginRegistry
+
 sys.path.insert(0, workflow.basedir)
 
 from vireo import config as cfg  # noqa: E402
@@ -23,7 +25,12 @@ except VireoError as error:
     raise WorkflowError(str(error)) from None
 
 # `--jobs` is set for executors that submit jobs; REMOTE is Snakemake inside of such a job.
-ON_CLUSTER = workflow.remote_exec or workflow.resource_settings.nodes is not None
+SUBMITS = workflow.resource_settings.nodes is not None and not workflow.remote_exec
+ON_CLUSTER = workflow.remote_exec or SUBMITS
+if SUBMITS and ExecutorPluginRegistry().is_installed("slurm"):
+    from vireo.workflow import slurm_executor
+
+    slurm_executor.install(ExecutorPluginRegistry(), logger)
 plan = Plan(config, workflow.basedir, cluster=ON_CLUSTER)
 
 # Names of the corpora whose clips rule clips makes; what lies in the user's own folder is fetched.

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.conftest import checkout, data  # noqa: F401 (fixtures)
+from tests.slurm import queue
 
 SCRIPT = Path(__file__).with_name("cluster.sh")
 
@@ -24,3 +25,13 @@ def cluster(tmp_path_factory) -> Iterator[Path]:
         yield root
     finally:
         subprocess.run([SCRIPT, "down", root], timeout=60)
+
+
+@pytest.fixture(autouse=True)
+def no_launcher_left() -> Iterator[None]:
+    """A launcher that a failed test left behind would go on submitting jobs."""
+    yield
+    while queue.launched:
+        process = queue.launched.pop()
+        process.kill()
+        process.wait()

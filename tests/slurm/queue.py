@@ -5,7 +5,7 @@ import re
 import subprocess
 import time
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,8 @@ SLOW = (
             time.sleep(0.1)
 """,
 )
+
+launched: list[subprocess.Popen] = []  # whatever a failed test left running is ended after it
 
 
 class Cluster(Place):
@@ -69,20 +71,22 @@ def jobs() -> dict[str, list[dict[str, str]]]:
     return found
 
 
-def wait(condition, what: str, seconds: float = 120) -> None:
+def wait(condition, what: str, seconds: float = 300) -> None:
     until = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < until, f"never: {what}; {dict(jobs())}"
         time.sleep(0.2)
 
 
-def launch(place: Place, *arguments: str) -> subprocess.Popen:
+def launch(place: Place, *arguments: str, targets: Sequence[str] = (SHORT,)) -> subprocess.Popen:
     """Start the workflow; what it says goes to the file `said`."""
     with open(place.folder / "said", "w") as said:
-        return subprocess.Popen(
-            place.command(SHORT, *arguments), cwd=place.folder, env=place.environment(),
+        process = subprocess.Popen(
+            place.command(*targets, *arguments), cwd=place.folder, env=place.environment(),
             stdout=said, stderr=subprocess.STDOUT,
         )  # fmt: skip
+    launched.append(process)
+    return process
 
 
 def journals(place: Place) -> list[Path]:
