@@ -34,8 +34,10 @@ demo: setup ## train, embed, score and report on the toy world, in a few minutes
 test: setup ## the test suite without slow and fault tests
 	$(BIN)/python -m pytest
 
-check: setup ## style, types, workflow lint
+check: setup ## style, order of the rooms, types, workflow lint
 	$(BIN)/ruff check .
+	$(BIN)/lint-imports --no-logo
+	$(BIN)/python -m pytest -q tests/test_imports.py
 	$(BIN)/ruff format --check .
 	$(BIN)/snakefmt --check Snakefile rules
 	$(BIN)/mypy

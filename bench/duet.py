@@ -65,7 +65,7 @@ def model_of(
 def reference(model: mmduet.Model, frames: torch.Tensor, question: str) -> list[float]:
     """Scores frame by frame, as the reference's loop computes them."""
     language = model.module.model.language_model
-    language.config._attn_implementation = "sdpa"
+    language.set_attn_implementation("sdpa")
     cache, scores = DynamicCache(), []
 
     def feed(embeds: torch.Tensor) -> torch.Tensor:
@@ -78,7 +78,7 @@ def reference(model: mmduet.Model, frames: torch.Tensor, question: str) -> list[
         feed(model.embed_text(first))
         for frame in frames:
             scores.append(float(model.scores(feed(frame))[0, 1]))
-    language.config._attn_implementation = "vireo_streaming"
+    language.set_attn_implementation("vireo_streaming")
     return scores
 
 

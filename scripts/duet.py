@@ -70,7 +70,7 @@ def main() -> int:
     from vireo import models
     from vireo.inference import cache_key
     from vireo.models.mmduet.chat import SYSTEM_PROMPT, Settings
-    from vireo.utils import device
+    from vireo.utils import device, gpu_lock
     from vireo.workflow.plan import Plan
 
     config = cfg.load()
@@ -91,7 +91,7 @@ def main() -> int:
         system_prompt="always",
         system_text=args.system or ("Watch." if toy else SYSTEM_PROMPT),
     )
-    with device.acquire(args.device) as where:
+    with gpu_lock.acquire(args.device) as where:
         dtype = device.dtype(cfg.dtype(config, args.model))
         model = models.family(block["family"]).load(block, weights, where, dtype)
         (serve if args.serve else watch)(args, model, block, settings, config)

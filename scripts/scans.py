@@ -13,7 +13,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from vireo import benchmarks
 from vireo import config as configuration
-from vireo.benchmarks import _sqa3d_items as annotations
+from vireo.benchmarks.annotations import sqa3d_items as annotations
 from vireo.errors import VireoError
 from vireo.fetch import receipt
 from vireo.media import lmdb, scans

@@ -11,9 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vireo import config as cfg
-from vireo.benchmarks import _action_lists, actions, regression
+from vireo.benchmarks import actions, regression
+from vireo.benchmarks.annotations import action_lists
 from vireo.errors import VireoError
-from vireo.inference.engines.classifier import rows_of
+from vireo.nn.head_rows import rows_of
 
 BLOCKS = cfg.load()["benchmarks"]
 NAMES = BLOCKS["breakfast"]["options"]["names"]
@@ -262,10 +263,10 @@ def test_a_permuted_head_is_joined_by_name_or_noticed(tmp_path) -> None:
 
 
 def test_short_and_long_names_of_files() -> None:
-    assert _action_lists.stem("a/b.c.MP4") == "b.c" and _action_lists.stem("a/b.c") == "b.c"
+    assert action_lists.stem("a/b.c.MP4") == "b.c" and action_lists.stem("a/b.c") == "b.c"
     paths = ["x/a.mp4", "y/a.mp4", "b.mp4"]
-    assert _action_lists.identifiers(paths) == ["x/a", "y/a", "b"]
-    assert _action_lists.identifiers(["a.mp4", "a.avi", "c.mp4"]) == ["a.mp4", "a.avi", "c"]
+    assert action_lists.identifiers(paths) == ["x/a", "y/a", "b"]
+    assert action_lists.identifiers(["a.mp4", "a.avi", "c.mp4"]) == ["a.mp4", "a.avi", "c"]
 
 
 def files_of(form: str) -> dict:
@@ -288,7 +289,7 @@ def test_any_file_gives_rows_or_a_clear_error(tmp_path_factory, form, data) -> N
     path.write_bytes(head + (data if isinstance(data, bytes) else data.encode()))
     root = path.parents[own["name"].count("/")]
     try:
-        listing = _action_lists.read(root, "test", own["options"])
+        listing = action_lists.read(root, "test", own["options"])
     except VireoError as error:
         assert str(root) in str(error)
     else:

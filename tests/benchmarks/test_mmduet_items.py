@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from vireo import benchmarks
-from vireo.benchmarks import _mmduet_items
+from vireo.benchmarks.annotations import mmduet_items
 from vireo.errors import VireoError
 from vireo.metrics import coco
 
@@ -40,7 +40,7 @@ def older(name: str, folder: Path) -> Path:
         row = json.loads(line)
         for frame in row["debug_data"]:
             frame["video_time"] = frame.pop("time")
-            for head in _mmduet_items.HEADS:
+            for head in mmduet_items.HEADS:
                 frame[head] = [1 - frame[head], frame[head]]
         lines.append(json.dumps(row))
     path = folder / "older.jsonl"
@@ -105,7 +105,7 @@ def rows_of(name: str, items: pd.DataFrame, fps: float) -> pd.DataFrame:
     """Prediction rows as the StreamingModel engine writes them, from the lines of the vectors."""
     found = []
     for line in (GOLDEN / FILES[name][0]).read_text().splitlines():
-        one = _mmduet_items.watched(json.loads(line))
+        one = mmduet_items.watched(json.loads(line))
         answers = [t for t in one.turns if t["role"] == "assistant"]
         asked = [t for t in one.turns if t["role"] == "user"]
         value = {"fps": fps, "asked": asked, "answers": {"0.5": answers}}
@@ -154,7 +154,7 @@ def test_controls_of_the_toy_world(monkeypatch: pytest.MonkeyPatch) -> None:
         more = {"answer": answers, "timestamps": [spans[number % 4]]}
         entries.append({"question_id": number, "video": f"{number}.mp4", "conversation": [turn]})
         entries[-1] |= more
-    items = _mmduet_items.item_rows(entries, "test", Path("x"), ["answer", "timestamps"])
+    items = mmduet_items.item_rows(entries, "test", Path("x"), ["answer", "timestamps"])
     rows = []
     for entry in entries:
         ((start, end),) = entry["timestamps"]

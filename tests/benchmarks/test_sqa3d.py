@@ -9,8 +9,8 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from vireo.benchmarks import _sqa3d_items as annotations
 from vireo.benchmarks import sqa3d
+from vireo.benchmarks.annotations import sqa3d_items as annotations
 from vireo.errors import VireoError
 from vireo.metrics import qa
 from vireo.nn import answers

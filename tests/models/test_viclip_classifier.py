@@ -9,8 +9,9 @@ from safetensors.torch import save_file
 
 from vireo import models
 from vireo.errors import VireoError
-from vireo.inference.engines.classifier import Classifier, rows_of
+from vireo.inference.engines.classifier import Classifier
 from vireo.models import viclip, viclip_classifier
+from vireo.nn.head_rows import rows_of
 
 TOWER = {
     "image_size": 32, "patch_size": 8, "width": 16, "layers": 2, "heads": 2, "num_frames": 4,

@@ -9,10 +9,10 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from vireo.errors import VireoError
-from vireo.models import _videomamba_student as student
 from vireo.models import videomamba
 from vireo.nn import clip_teacher
 from vireo.training import masking
+from vireo.training import videomamba_student as student
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "videomamba"
 

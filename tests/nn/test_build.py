@@ -4,9 +4,10 @@ import pytest
 import torch
 
 from vireo.errors import VireoError
-from vireo.models import _videomamba_student, clipbert, mmduet, viclip_classifier
+from vireo.models import clipbert, mmduet, viclip_classifier
 from vireo.nn import build as fresh
 from vireo.nn import clip_teacher
+from vireo.training import videomamba_student
 
 VISION = {"image_size": 8, "patch_size": 4, "width": 8, "layers": 1, "heads": 1, "num_frames": 2}
 STUDENT = {"width": 32, "depth": 1}
@@ -20,8 +21,8 @@ STUDENT = {"width": 32, "depth": 1}
         (mmduet.build, {"head": 1}, "key of an mmduet arch 'head'; did you mean 'heads'"),
         (mmduet.build, {"vision": {"kv_heads": 1}}, "key of an mmduet arch's vision 'kv_heads'"),
         (viclip_classifier.build, VISION, "a viclip_classifier arch needs num_classes"),
-        (_videomamba_student.build, {**STUDENT, "output": 1}, "did you mean 'output_dim'"),
-        (_videomamba_student.build, {**STUDENT, "num_classes": 4}, "key of a videomamba arch"),
+        (videomamba_student.build, {**STUDENT, "output": 1}, "did you mean 'output_dim'"),
+        (videomamba_student.build, {**STUDENT, "num_classes": 4}, "key of a videomamba arch"),
     ],
 )
 def test_wrong_architectures_are_explained(build, arch, message) -> None:

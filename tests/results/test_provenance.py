@@ -37,24 +37,6 @@ def test_planted_secrets_are_redacted(monkeypatch):
     assert "example.org" in text and "v=1" in text
 
 
-def test_git_commit_and_dirty_flag(tmp_path):
-    def git(*arguments: str) -> str:
-        command = ["git", "-C", str(tmp_path), "-c", "user.name=t", "-c", "user.email=t@t"]
-        done = subprocess.run([*command, *arguments], capture_output=True, text=True, check=True)
-        return done.stdout.strip()
-
-    assert provenance.git(tmp_path) is None
-    git("init", "-q")
-    (tmp_path / "file").write_text("1")
-    git("add", "file")
-    git("commit", "-qm", "x")
-    assert provenance.git(tmp_path) == {"commit": git("rev-parse", "HEAD"), "dirty": False}
-    (tmp_path / "file").write_text("2")
-    assert provenance.git(tmp_path)["dirty"] is True
-    (tmp_path / "inner").mkdir()
-    assert provenance.git(tmp_path / "inner") is None
-
-
 def test_weights_hash(tmp_path):
     file = tmp_path / "weights.safetensors"
     file.write_bytes(b"w")

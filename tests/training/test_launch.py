@@ -3,16 +3,13 @@
 import os
 import signal
 import sys
-from types import SimpleNamespace
 
 import pytest
-import torch
 
 from tests.training import dummy
 from tests.training.conftest import spawn  # noqa: F401 (fixture)
 from vireo.errors import VireoError
 from vireo.training import launch
-from vireo.utils import device
 
 RECIPE = {"hardware": {"gpu": 4}}
 
@@ -46,32 +43,6 @@ def test_machines_are_asked_from_slurm(tmp_path, monkeypatch):
     (tmp_path / "squeue").write_text("#!/bin/sh\nexit 1\n")
     with pytest.raises(VireoError, match="job 1"):
         launch.machines({"SLURM_JOB_ID": "1"})
-
-
-def test_several_cards_are_held_together_or_not_at_all(tmp_path, monkeypatch):
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
-    uuid = lambda i: SimpleNamespace(uuid=f"u{i}")  # noqa: E731
-    monkeypatch.setattr(torch.cuda, "get_device_properties", uuid)
-    with device.acquire_many(2, tmp_path) as held:
-        assert held == ["GPU-u0", "GPU-u1"]
-        waited = []
-
-        def asked(seconds):
-            # Meanwhile nothing is held of what is not enough.
-            fd = device._try_lock(tmp_path / "u2.lock")
-            assert fd is not None
-            os.close(fd)
-            waited.append(seconds)
-            raise InterruptedError
-
-        monkeypatch.setattr(device.time, "sleep", asked)
-        with pytest.raises(InterruptedError), device.acquire_many(2, tmp_path):
-            raise AssertionError("two of one")
-        assert waited
-    with device.acquire_many(3, tmp_path) as held:
-        assert len(held) == 3
-    with pytest.raises(VireoError, match="4 processes"), device.acquire_many(4, tmp_path):
-        pass
 
 
 @pytest.mark.parametrize(("first", "then"), [(2, 1), pytest.param(1, 2, marks=pytest.mark.slow)])

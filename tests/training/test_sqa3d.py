@@ -34,8 +34,7 @@ from vireo.media import pool
 from vireo.media.clips import fixed
 from vireo.media.decode import opened
 from vireo.models import clipbert
-from vireo.training import Step, loader, loop, optim, schedule
-from vireo.training.tasks import _sqa3d_samples
+from vireo.training import Step, loader, loop, optim, schedule, sqa3d_samples
 from vireo.training.tasks.sqa3d import Task
 
 OPTIONS = CONFIG["train"]
@@ -270,14 +269,14 @@ def test_other_initial_weights_are_another_run(world: Path) -> None:
 def test_a_scene_that_kills_or_hangs_its_reader_costs_one_scene(
     world: Path, monkeypatch: pytest.MonkeyPatch, stop: str
 ) -> None:
-    real, bad = _sqa3d_samples.opened, "scene9002_00"
+    real, bad = sqa3d_samples.opened, "scene9002_00"
 
     def opened(request: Any, limit: int) -> Any:
         if request.video == bad and loader._note is not None:
             os.kill(os.getpid(), getattr(signal, stop))
         return real(request, limit)
 
-    monkeypatch.setattr(_sqa3d_samples, "opened", opened)
+    monkeypatch.setattr(sqa3d_samples, "opened", opened)
     config = {"device": "cpu", "max_failed": 0.9, "decode": {"timeout_s": 3}}
     path = loop.train("tiny", recipe(steps=4, workers=1), config)
     told = json.loads((path.parent / "recipe.json").read_text())
@@ -307,7 +306,7 @@ def test_validation_goes_on_without_what_it_cannot_read(
     """Two of four scenes are named in recipe.json; max_failed is about training videos."""
     (world / "killer.py").write_text(KILLER)
     monkeypatch.setenv("PYTHONPATH", str(world))
-    monkeypatch.setattr(_sqa3d_samples, "decode", partial(pool.decode, target="killer:take"))
+    monkeypatch.setattr(sqa3d_samples, "decode", partial(pool.decode, target="killer:take"))
     data = {**recipe()["data"], "cache_decoded": cache}
     block = recipe(steps=2, validate_epochs=0.05, data=data)
     path = loop.train("tiny", block, {"device": "cpu", "max_failed": 0, "decode": {"workers": 1}})
@@ -328,7 +327,7 @@ def test_validation_goes_on_without_what_it_cannot_read(
 
 def test_validation_shows_what_inference_shows(world: Path) -> None:
     task = Task(recipe(), {})
-    found = {asked[0].video: frames for asked, frames in _sqa3d_samples.Validation(task)}
+    found = {asked[0].video: frames for asked, frames in sqa3d_samples.Validation(task)}
     assert len(found) == 4
     for scene, frames in found.items():
         with opened(task.tables("val")[1][scene]) as video:

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from vireo import config as cfg
-from vireo.models import _videomamba_student, videomamba
-from vireo.training import recipe
+from vireo.models import videomamba
+from vireo.training import recipe, videomamba_student
 from vireo.training.tasks import videomamba_finetune, videomamba_pretrain
 
 # Learning rates after scaling, epochs, drop path, weight decay (docs/reference/videomamba.md 4.2).
@@ -56,7 +56,7 @@ def test_every_recipe_can_be_built(recipes: dict[str, cfg.Config]) -> None:
                 classes = 1 if data["regression"] else data["classes"]
                 assert model.head.weight.shape[0] == classes, name
             else:
-                _videomamba_student.build(block["arch"])
+                videomamba_student.build(block["arch"])
         micro, gpus = block.get("micro_batch") or 1, (block.get("hardware") or {}).get("gpu", 1)
         assert block["batch_size"] % (micro * gpus) == 0, name
         assert data["flip"] == 0 or "ssv2" not in name or "_mask_" in name, name

@@ -1,7 +1,7 @@
 """Supervised recognition: Kinetics, Something-Something v2, Breakfast, COIN, LVU, or own lists.
 
 Test views (segments x crops) are merged by the mean of their softmax. `options.format`: `kinetics`
-(official CSV), `ssv2` (official JSON) or one of `_action_lists`. Long videos may be cut into
+(official CSV), `ssv2` (official JSON) or one of `action_lists`. Long videos may be cut into
 windows (`options.windows: {length, stride}`, seconds), each of which is an item. Facts:
 docs/reference/viclip.md section 6, docs/reference/videomamba.md section 3.
 
@@ -24,7 +24,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from vireo.benchmarks import _action_lists, _kinetics_items, kinetics
+from vireo.benchmarks import kinetics
+from vireo.benchmarks.annotations import action_lists, kinetics_items
 from vireo.errors import VireoError, unknown
 from vireo.metrics import topk
 from vireo.metrics import views as merging
@@ -33,7 +34,7 @@ from vireo.utils.files import atomic, read_json
 
 NEEDS = "Classifier"
 PREDICTS = "classes"
-FORMATS = ("kinetics", "ssv2", *_action_lists.FORMATS)
+FORMATS = ("kinetics", "ssv2", *action_lists.FORMATS)
 MERGES = ("faithful", "all_windows")
 LAST_FRAME = 1e-3  # seconds, less than one frame
 SUSPICIOUS = 0.3  # top-1 that a renaming of the classes may add before it looks like a mix-up
@@ -61,7 +62,7 @@ def items(sources: dict[str, Path], block: dict[str, Any]) -> pd.DataFrame:
     if form not in FORMATS:
         raise unknown("format of action labels", form, FORMATS)
     if form == "kinetics":
-        return _kinetics_items.items(sources, block)
+        return kinetics_items.items(sources, block)
     splits = [options["split"]] if options.get("split") else block.get("splits") or ["val"]
     root = Path(sources["annotations"])
     parts = [_split(root, split, options, block) for split in splits]
@@ -70,7 +71,7 @@ def items(sources: dict[str, Path], block: dict[str, Any]) -> pd.DataFrame:
 
 def _split(root: Path, split: str, options: dict[str, Any], block: dict[str, Any]) -> pd.DataFrame:
     ssv2 = options["format"] == "ssv2"
-    listing = _ssv2(root, split, options) if ssv2 else _action_lists.read(root, split, options)
+    listing = _ssv2(root, split, options) if ssv2 else action_lists.read(root, split, options)
     entries, path, names = listing.entries, listing.source, listing.names
     wanted = options.get("classes")
     found = len(names or {entry.label for entry in entries})
@@ -84,7 +85,7 @@ def _split(root: Path, split: str, options: dict[str, Any], block: dict[str, Any
     if number is not None and len(entries) != number and not block.get("partial"):
         raise VireoError(f"{path}: {len(entries)} clips, {number} expected (or `partial: true`)")
     rows: list[dict[str, Any]] = []
-    for id, entry in zip(_action_lists.identifiers(paths), entries, strict=True):
+    for id, entry in zip(action_lists.identifiers(paths), entries, strict=True):
         meta: dict[str, Any] = {"path": entry.path} | ({"frames": True} if entry.frames else {})
         meta |= {} if entry.duration is None else {"duration": entry.duration}
         row: dict[str, Any] = {
@@ -112,7 +113,7 @@ def duration(row: dict[str, Any]) -> float | None:
 
 
 def _windows(
-    row: dict[str, Any], entry: _action_lists.Entry, wanted: dict[str, float], path: Path
+    row: dict[str, Any], entry: action_lists.Entry, wanted: dict[str, float], path: Path
 ) -> list[dict[str, Any]]:
     from vireo.media import views
 
@@ -126,20 +127,20 @@ def _windows(
     ]
 
 
-def _ssv2(root: Path, split: str, options: dict[str, Any]) -> _action_lists.Listing:
+def _ssv2(root: Path, split: str, options: dict[str, Any]) -> action_lists.Listing:
     """Video ids and classes of the official JSON; the class is the template without brackets."""
     word = {"val": "validation"}.get(split, split)
     names = [options["list"]] if options.get("list") else [f"*{word}*.json"]
-    path = _action_lists.find(root, names, "list")
+    path = action_lists.find(root, names, "list")
     entries = read_json(path, "list of Something-Something")
     rows = []
     for number, entry in enumerate(entries if isinstance(entries, list) else [None]):
         try:
             label = entry["template"].replace("[", "").replace("]", "").strip()
-            rows.append(_action_lists.Entry(str(entry["id"]), label))
+            rows.append(action_lists.Entry(str(entry["id"]), label))
         except (KeyError, TypeError, AttributeError) as error:
             raise VireoError(f"{path}, entry {number}: needs `id` and `template`") from error
-    return _action_lists.Listing(rows, None, path)
+    return action_lists.Listing(rows, None, path)
 
 
 def videos(sources: dict[str, Path], items: pd.DataFrame, block: dict[str, Any]) -> pd.DataFrame:
@@ -148,7 +149,7 @@ def videos(sources: dict[str, Path], items: pd.DataFrame, block: dict[str, Any])
     if form == "kinetics":
         return kinetics.videos(sources, items, block)
     if form != "ssv2":
-        return _action_lists.videos(Path(sources["videos"]), items)
+        return action_lists.videos(Path(sources["videos"]), items)
     from vireo.media import inventory
 
     return inventory.find(list(items["video"]), Path(sources["videos"]))

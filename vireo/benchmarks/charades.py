@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from vireo.benchmarks import _mmduet_items
-from vireo.benchmarks._mmduet_items import PREDICTS, Watched, export, prompts, videos
+from vireo.benchmarks.annotations import mmduet_items
+from vireo.benchmarks.annotations.mmduet_items import PREDICTS, Watched, export, prompts, videos
 from vireo.metrics import grounding
 from vireo.metrics.scores import Metric, Scores
 from vireo.tables import items as item_table
@@ -31,8 +31,8 @@ __all__ = ["NEEDS", "PREDICTS", "export", "prompts", "videos"]
 
 def items(sources: dict[str, Path], block: dict[str, Any]) -> pd.DataFrame:
     """One row per query, with its gold spans in `meta`."""
-    path, entries = _mmduet_items.annotations(sources, block)
-    return _mmduet_items.item_rows(entries, block["splits"][0], path, ["timestamps"])
+    path, entries = mmduet_items.annotations(sources, block)
+    return mmduet_items.item_rows(entries, block["splits"][0], path, ["timestamps"])
 
 
 def level(threshold: float) -> int:
@@ -60,7 +60,7 @@ def score(items: pd.DataFrame, predictions: pd.DataFrame, block: dict[str, Any])
     window = int(options.get("window", WINDOW))
     threshold = float(options.get("level", THRESHOLD))
     gold = {row.id: json.loads(row.meta)["timestamps"] for row in item_table.rows(items)}
-    predicted = _mmduet_items.from_rows(items, predictions, block)
+    predicted = mmduet_items.from_rows(items, predictions, block)
     found = overlaps(gold, predicted, window)
     at = level(threshold)
     ious = pd.Series({id: values[at] for id, values in found.items()}, dtype=float)
@@ -70,9 +70,7 @@ def score(items: pd.DataFrame, predictions: pd.DataFrame, block: dict[str, Any])
     }
     metrics["mIoU"] = Metric.mean(100.0 * ious, "%", 0.0, 100.0, "mean IoU")
     if times := int(options.get("shuffles", 0)):
-        perturbed = [
-            overlaps(gold, one, window) for one in _mmduet_items.shuffled(predicted, times)
-        ]
+        perturbed = [overlaps(gold, one, window) for one in mmduet_items.shuffled(predicted, times)]
         hits = {id: 100 * np.mean([each[id][at] >= 0.5 for each in perturbed]) for id in found}
         title = "R@1 at IoU 0.5, scores shuffled within each video"
         parts = pd.Series(hits, dtype=float)
@@ -108,9 +106,9 @@ def evaluate(args: Namespace) -> str:
     """Score a prediction file; the last line is JSON with the reported setting and the sweep."""
     gold = {
         str(e["question_id"]): e["timestamps"]
-        for e in _mmduet_items.read_json_or_lines(args.gold_file)
+        for e in mmduet_items.read_json_or_lines(args.gold_file)
     }
-    predicted = _mmduet_items.read_predictions(args.pred_file)
+    predicted = mmduet_items.read_predictions(args.pred_file)
     names = ("mIoU", "R@0.3", "R@0.5", "R@0.7")
     lines, sweep, oracle = [], [], []
     result: dict[str, Any] = {}
@@ -134,4 +132,4 @@ def evaluate(args: Namespace) -> str:
     lines.append(f"window {args.window}, threshold {args.threshold}: {shown}")
     head = {"n": sum(id in predicted for id in gold), "window": args.window}
     whole = {**result, **head, "threshold": args.threshold, "oracle": oracle, "sweep": sweep}
-    return "\n".join(lines) + "\n" + _mmduet_items.last_line(whole)
+    return "\n".join(lines) + "\n" + mmduet_items.last_line(whole)

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from vireo.benchmarks._kinetics_items import ID_LENGTH, classes, items, match
+from vireo.benchmarks.annotations.kinetics_items import ID_LENGTH, classes, items, match
 from vireo.errors import VireoError
 from vireo.metrics import retrieval, topk
 from vireo.metrics.scores import Metric, Scores

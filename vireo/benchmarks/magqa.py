@@ -18,8 +18,8 @@ from typing import Any
 
 import pandas as pd
 
-from vireo.benchmarks import _mmduet_items
-from vireo.benchmarks._mmduet_items import PREDICTS, export, prompts, videos
+from vireo.benchmarks.annotations import mmduet_items
+from vireo.benchmarks.annotations.mmduet_items import PREDICTS, export, prompts, videos
 from vireo.errors import VireoError
 from vireo.metrics import judge as judges
 from vireo.metrics import magqa
@@ -33,8 +33,8 @@ __all__ = ["NEEDS", "PREDICTS", "export", "prompts", "videos"]
 
 def items(sources: dict[str, Path], block: dict[str, Any]) -> pd.DataFrame:
     """One row per question, with its gold answers in `meta`."""
-    path, entries = _mmduet_items.annotations(sources, block)
-    return _mmduet_items.item_rows(entries, block["splits"][0], path, ["answer", "conversation"])
+    path, entries = mmduet_items.annotations(sources, block)
+    return mmduet_items.item_rows(entries, block["splits"][0], path, ["answer", "conversation"])
 
 
 def score(items: pd.DataFrame, predictions: pd.DataFrame, block: dict[str, Any]) -> Scores:
@@ -42,7 +42,7 @@ def score(items: pd.DataFrame, predictions: pd.DataFrame, block: dict[str, Any])
     options = block.get("options") or {}
     judge = judges.Judge(**(options.get("judge") or {"kind": "words"}))
     examples = []
-    for id, one in _mmduet_items.from_rows(items, predictions, block).items():
+    for id, one in mmduet_items.from_rows(items, predictions, block).items():
         meta = json.loads(items.loc[items["id"] == id, "meta"].iloc[0])
         examples.append(magqa.example({"question_id": id, **meta}, one.turns))
     marks = judge.marks([pair for one in examples for pair in one.pairs()])
@@ -81,10 +81,10 @@ def add_arguments(parser: ArgumentParser) -> None:
 def evaluate(args: Namespace) -> str:
     """Judge and score a prediction file; the last line is JSON. Lines that hold `evaluator_output`
     (judged by the original code) are not judged again."""
-    entries = {str(e["question_id"]): e for e in _mmduet_items.read_json_or_lines(args.gold_file)}
+    entries = {str(e["question_id"]): e for e in mmduet_items.read_json_or_lines(args.gold_file)}
     lines = [
         line
-        for line in _mmduet_items.read_json_or_lines(args.pred_file)
+        for line in mmduet_items.read_json_or_lines(args.pred_file)
         if str(line["question_id"]) in entries
     ]
     if not lines:
@@ -113,7 +113,7 @@ def evaluate(args: Namespace) -> str:
         "judge_calls": len(set(due)),
         "parse_failures": judge.failures,
     }
-    return summary.line() + "\n" + _mmduet_items.last_line(result)
+    return summary.line() + "\n" + mmduet_items.last_line(result)
 
 
 def judged(

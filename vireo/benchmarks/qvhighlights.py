@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from vireo.benchmarks import _mmduet_items
-from vireo.benchmarks._mmduet_items import PREDICTS, Watched, export, prompts, videos
+from vireo.benchmarks.annotations import mmduet_items
+from vireo.benchmarks.annotations.mmduet_items import PREDICTS, Watched, export, prompts, videos
 from vireo.errors import VireoError
 from vireo.metrics import highlight
 from vireo.metrics.grounding import WINDOWS
@@ -33,15 +33,15 @@ __all__ = ["NEEDS", "PREDICTS", "export", "prompts", "videos"]
 
 def items(sources: dict[str, Path], block: dict[str, Any]) -> pd.DataFrame:
     """One row per query, with its line of the release file in `meta`."""
-    path, entries = _mmduet_items.annotations(sources, block)
-    _, released = _mmduet_items.annotations(sources, block, "release")
+    path, entries = mmduet_items.annotations(sources, block)
+    _, released = mmduet_items.annotations(sources, block, "release")
     marks = {str(line["qid"]): line for line in released}
     for entry in entries:
         id = str(entry["question_id"])
         if id not in marks:
             raise VireoError(f"{path}: query {id} is not in the release file")
         entry["release"] = marks[id]
-    return _mmduet_items.item_rows(entries, block["splits"][0], path, ["release"])
+    return mmduet_items.item_rows(entries, block["splits"][0], path, ["release"])
 
 
 def clips(predicted: dict[str, Watched], window: int) -> dict[str, np.ndarray]:
@@ -58,7 +58,7 @@ def score(items: pd.DataFrame, predictions: pd.DataFrame, block: dict[str, Any])
     """
     options = block.get("options") or {}
     window = int(options.get("window", WINDOW))
-    predicted = _mmduet_items.from_rows(items, predictions, block)
+    predicted = mmduet_items.from_rows(items, predictions, block)
     scores = clips(predicted, window)
     gold = {row.id: json.loads(row.meta)["release"] for row in item_table.rows(items)}
     metrics = {}
@@ -73,7 +73,7 @@ def score(items: pd.DataFrame, predictions: pd.DataFrame, block: dict[str, Any])
         metrics[f"HIT@1{short}"] = Metric.mean(hits, "%", 0.0, 100.0, f"HIT@1 ({name})")
     if times := int(options.get("shuffles", 0)):
         least = highlight.LEVELS["VeryGood"]
-        perturbed = [clips(one, window) for one in _mmduet_items.shuffled(predicted, times)]
+        perturbed = [clips(one, window) for one in mmduet_items.shuffled(predicted, times)]
         mean = {
             id: 100 * np.mean([highlight.per_query(gold[id], s[id], least)[1] for s in perturbed])
             for id in gold
@@ -99,10 +99,10 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def evaluate(args: Namespace) -> str:
     """Score a prediction file; the last line is JSON with the reported window and the sweep."""
-    gold = _mmduet_items.read_json_or_lines(args.gold_file)
+    gold = mmduet_items.read_json_or_lines(args.gold_file)
     if any("saliency_scores" not in entry for entry in gold):
         raise VireoError(f"{args.gold_file}: give the release file, with saliency_scores")
-    predicted = _mmduet_items.read_predictions(args.pred_file)
+    predicted = mmduet_items.read_predictions(args.pred_file)
     lines, sweep = [], []
     result: dict[str, float] = {}
     for window in sorted({*WINDOWS, args.window}):
@@ -127,4 +127,4 @@ def evaluate(args: Namespace) -> str:
         "window": args.window,
         "sweep": sweep,
     }
-    return "\n".join(lines) + "\n" + _mmduet_items.last_line(whole)
+    return "\n".join(lines) + "\n" + mmduet_items.last_line(whole)

@@ -20,7 +20,7 @@ from typing import Any
 
 import pandas as pd
 
-from vireo.benchmarks import _sqa3d_items as annotations
+from vireo.benchmarks.annotations import sqa3d_items as annotations
 from vireo.errors import VireoError
 from vireo.metrics import qa
 from vireo.metrics.intervals import breakdown

@@ -21,7 +21,7 @@ from typing import Any
 
 import pandas as pd
 
-from vireo.benchmarks._videomme_items import DURATIONS, LABELS, items, options
+from vireo.benchmarks.annotations.videomme_items import DURATIONS, LABELS, items, options
 from vireo.errors import VireoError
 from vireo.metrics import mcq
 from vireo.metrics.intervals import breakdown

@@ -21,8 +21,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from vireo.benchmarks import _mmduet_items
-from vireo.benchmarks._mmduet_items import PREDICTS, export, prompts, videos
+from vireo.benchmarks.annotations import mmduet_items
+from vireo.benchmarks.annotations.mmduet_items import PREDICTS, export, prompts, videos
 from vireo.metrics import coco
 from vireo.metrics import dense_caption as dense
 from vireo.metrics.scores import Metric, Scores
@@ -37,8 +37,8 @@ __all__ = ["NEEDS", "PREDICTS", "export", "prompts", "videos"]
 
 def items(sources: dict[str, Path], block: dict[str, Any]) -> pd.DataFrame:
     """One row per video, with its gold captions in `meta`."""
-    path, entries = _mmduet_items.annotations(sources, block)
-    return _mmduet_items.item_rows(entries, block["splits"][0], path, ["answer"])
+    path, entries = mmduet_items.annotations(sources, block)
+    return mmduet_items.item_rows(entries, block["splits"][0], path, ["answer"])
 
 
 def measured(
@@ -61,7 +61,7 @@ def score(items: pd.DataFrame, predictions: pd.DataFrame, block: dict[str, Any])
     given = block.get("options") or {}
     options = dense.Options(**{key: bool(given.get(key, False)) for key in SWITCHES})
     gold = {r.id: dense.gold(json.loads(r.meta)["answer"], r.id) for r in item_table.rows(items)}
-    found = _mmduet_items.from_rows(items, predictions, block)
+    found = mmduet_items.from_rows(items, predictions, block)
     segments = {id: dense.built(one.turns, options.keep_first) for id, one in found.items()}
     totals, each, why = measured(gold, segments, options)
     names = {"SODA_c": "SODA_c_2", "CIDEr": "CIDER", "METEOR": "METEOR", "F1": "F1_Score"}
@@ -146,12 +146,12 @@ def add_arguments(parser: ArgumentParser) -> None:
 def evaluate(args: Namespace) -> str:
     """Score a prediction file; the last line is JSON (x 100; null = not computed)."""
     options = dense.Options(**{key: getattr(args, key) for key in SWITCHES})
-    entries = _mmduet_items.read_json_or_lines(args.gold_file)
+    entries = mmduet_items.read_json_or_lines(args.gold_file)
     gold = {
         str(e["question_id"]): dense.gold(e["answer"], f"{args.gold_file}: {e['question_id']}")
         for e in entries
     }
-    found = _mmduet_items.read_predictions(args.pred_file)
+    found = mmduet_items.read_predictions(args.pred_file)
     segments = {id: dense.built(one.turns, options.keep_first) for id, one in found.items()}
     segments = {id: one for id, one in segments.items() if id in gold}
     totals, each, why = measured(gold, segments, options)
@@ -161,4 +161,4 @@ def evaluate(args: Namespace) -> str:
     numbers = {k: None if v is None else round(v, 4) for k, v in totals.items()}
     numbers["SODA_c"] = numbers.get("SODA_c_2")
     numbers["F1"] = numbers.get("F1_Score")
-    return head + printed(totals) + _mmduet_items.last_line({**numbers, "n": len(each)})
+    return head + printed(totals) + mmduet_items.last_line({**numbers, "n": len(each)})

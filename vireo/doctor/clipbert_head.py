@@ -12,12 +12,12 @@ from pathlib import Path
 import numpy as np
 
 from vireo import config as cfg
-from vireo.doctor.checks import Finding
+from vireo.doctor.finding import Finding
 from vireo.errors import VireoError
 from vireo.inference import cache_key
+from vireo.inference.weights import weights_source
 from vireo.tables import predictions
 from vireo.utils.files import sha256
-from vireo.workflow.plan import Plan
 
 BIAS = "transformer.classifier.2.bias"
 OUTSIDE = 0.01
@@ -45,7 +45,7 @@ def check(config: cfg.Config, run: str) -> Iterator[Finding]:
     model = run.split("/")[0]
     block = cfg.model(config, model)
     try:
-        where = Plan(config, cfg.HOME).weights(model)
+        where = weights_source(config, model)
         weights = cache_key.find_weights(where or None, block)
         dictionary = _dictionary(block)
         if weights is None or dictionary is None:

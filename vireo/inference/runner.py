@@ -8,7 +8,7 @@ import os
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -21,26 +21,24 @@ from vireo.inference import cache_key, controls, text_cache
 from vireo.inference.engines import registry
 from vireo.inference.engines.base import Clip, Engine
 from vireo.inference.frame_cache import CACHEABLE_CONTROLS, FrameCache
+from vireo.inference.job import Job
 from vireo.inference.journal import Journal, Row
 from vireo.inference.pending import ClipTask, failed_rows, split_done, view_count
 from vireo.media import pool, resize
 from vireo.media.decode import DecodeRequest
 from vireo.media.store import Store
 from vireo.tables import items as item_table
-from vireo.utils import device
+from vireo.utils import device, gpu_lock
+from vireo.utils.batching import AdaptiveBatcher
 from vireo.utils.cli import Progress, log
-from vireo.utils.device import AdaptiveBatcher
 from vireo.utils.prefetch import Prefetch
-
-if TYPE_CHECKING:
-    from vireo.inference.shard import Job
 
 FRAMES = Path("cache/frames")
 CPU_BATCH = 4  # a larger batch is no faster on a CPU, and all of it is lost by a kill
 
 
 def run_model(
-    job: "Job", due: list[ClipTask], weights: Path | None, journal: Journal, info: dict[str, Any]
+    job: Job, due: list[ClipTask], weights: Path | None, journal: Journal, info: dict[str, Any]
 ) -> list[Row]:
     """Load the model and run it over what is due; rows are in the journal when this returns."""
     block, bench = job.config["models"][job.model], job.config["benchmarks"][job.benchmark]
@@ -48,7 +46,7 @@ def run_model(
     protocol = cfg.protocol(job.config, job.model, job.benchmark)
     threads = min(job.threads or torch.get_num_threads(), len(os.sched_getaffinity(0)))
     torch.set_num_threads(threads)
-    with device.acquire(job.device or job.config["device"]) as where:
+    with gpu_lock.acquire(job.device or job.config["device"]) as where:
         # A second copy of this job may have worked while we waited for the device.
         rows, due = split_done(journal, due, view_count(protocol))
         info["from_journal"] += len(rows)
@@ -67,7 +65,7 @@ def run_model(
         if not batch:
             batch = (block.get("hardware") or {}).get("batch", 16)
             batch = min(batch, CPU_BATCH) if where.type == "cpu" else batch
-        batches = device.AdaptiveBatcher(batch)
+        batches = AdaptiveBatcher(batch)
         name = torch.cuda.get_device_name(where) if where.type == "cuda" else "cpu"
         journal.facts = {"device": name, "torch": torch.__version__}
         kept = None
@@ -107,7 +105,7 @@ def load_model(
 
 
 def _clips(
-    job: "Job",
+    job: Job,
     due: list[ClipTask],
     engine: Engine,
     protocol: dict[str, Any],

@@ -20,10 +20,10 @@ from vireo.errors import VireoError
 from vireo.inference import cache_key
 from vireo.inference.engines.classifier import Classifier
 from vireo.inference.runner import load_model
+from vireo.inference.weights import weights_source
 from vireo.media import inventory, pool, resize
 from vireo.media.decode import DecodedClip, DecodeRequest
-from vireo.utils import device
-from vireo.workflow.plan import Plan
+from vireo.utils import gpu_lock
 
 TOP = 5
 TOKENS = 100
@@ -101,14 +101,14 @@ def open_model(
     """The model on a device, held during the block; weights as the block says unless given."""
     benchmark, kind = default_benchmark(config, model, benchmark)
     block = cfg.model(config, model)
-    path = weights or Plan(config, cfg.HOME).weights(model)
+    path = weights or weights_source(config, model)
     if not weights and path and not Path(path).exists():
         raise VireoError(
             f"the weights of {model} are not here: `snakemake --cores 2 {path}` brings or trains "
             "them, or name a file: --weights FILE"
         )
     protocol = cfg.protocol(config, model, benchmark)
-    with device.acquire(where or config["device"]) as held:
+    with gpu_lock.acquire(where or config["device"]) as held:
         found = cache_key.find_weights(path or None, block)
         module = config["benchmarks"][benchmark].get("module") or benchmark
         whole = load_model(config, model, found, held, protocol)

@@ -130,8 +130,8 @@ class Bert(nn.Module):
             hidden_dropout_prob=arch["dropout"],
             attention_probs_dropout_prob=arch["dropout"],
             layer_norm_eps=1e-12,
+            attn_implementation="sdpa",  # type: ignore[call-arg]
         )
-        config._attn_implementation = "sdpa"
         self.embeddings = TextEmbeddings(arch)
         self.visual_embeddings = VisualEmbeddings(arch)
         self.encoder = BertEncoder(config)

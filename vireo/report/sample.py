@@ -21,14 +21,14 @@ from vireo.inference import cache_key, text_cache
 from vireo.inference.engines import registry
 from vireo.inference.engines.base import Clip
 from vireo.inference.pending import clip_tasks
+from vireo.inference.weights import weights_source
 from vireo.report import examples
 from vireo.report.load import ITEMS, text_of
 from vireo.report.page import HERE, flat, number
 from vireo.tables import items as item_table
-from vireo.utils import device
+from vireo.utils import gpu_lock
 from vireo.utils.cli import log
 from vireo.utils.files import write_text
-from vireo.workflow.plan import Plan
 
 PICTURES = 32  # of the input; a long video has hundreds
 ROWS = 20
@@ -75,10 +75,10 @@ def describe(config: cfg.Config, asked: SampleRequest) -> dict[str, Any]:
     ((_, sample),) = runner.decoded([work], protocol, settings)
     if sample.frames is None:
         raise VireoError(f"item {asked.item!r}: {sample.error}")
-    path = asked.weights or Plan(config, cfg.HOME).weights(asked.model)
+    path = asked.weights or weights_source(config, asked.model)
     weights = cache_key.find_weights(path or None, block)
     module = benchmarks.module(bench.get("module") or asked.benchmark)
-    with device.acquire(asked.device or config["device"]) as where:
+    with gpu_lock.acquire(asked.device or config["device"]) as where:
         model = runner.load_model(config, asked.model, weights, where, protocol)
         engine = registry.make_engine(model, module, protocol, asked.model, bench["needs"])
         context = (protocol.get("prompt") or {}).get("context_length")

@@ -1,10 +1,8 @@
 """Where a number comes from: code, hashes, versions, machine, time; secrets redacted."""
 
-import importlib.metadata
 import os
 import platform
 import shlex
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -14,13 +12,9 @@ import pandas as pd
 
 import vireo
 from vireo.config import HOME
+from vireo.utils import environment
 from vireo.utils.files import digest, read_json, sha256
-from vireo.utils.redact import redact
-
-PACKAGES = (
-    *("torch", "torchvision", "numpy", "pandas", "pyarrow", "av", "opencv-python-headless"),
-    *("pillow", "open-clip-torch", "timm", "transformers", "accelerate", "snakemake"),
-)
+from vireo.utils.redact import redact_all
 
 
 def collect(
@@ -37,12 +31,12 @@ def collect(
     weights: receipt (.json) or weights file, None for random weights. shards: what each predictions
     file says it was made with (`vireo.tables.predictions.info`). started: `time.time()` at first.
     """
-    return clean(
+    return redact_all(
         {
-            "git": git(HOME),
+            "git": environment.git(HOME),
             "vireo": vireo.__version__,
             "python": platform.python_version(),
-            "versions": versions(),
+            "versions": environment.versions(),
             "hashes": {
                 "weights": _same(shards, "weights") or weights_hash(weights),
                 **_files(shards),
@@ -53,7 +47,7 @@ def collect(
             "machine": {"platform": platform.platform(), "cores": os.cpu_count()},
             "device": _same(shards, "device"),
             "dtype": _same(shards, "dtype"),
-            "decoder": f"PyAV {versions()['av']}",
+            "decoder": f"PyAV {environment.versions()['av']}",
             "inference": [_brief(s) for s in shards],
             "command": shlex.join([Path(sys.executable).name, *sys.argv]),
             "date": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(started)),
@@ -70,49 +64,6 @@ def _files(shards: list[dict[str, Any]]) -> dict[str, Any]:
     held = [shard.get("key", {}).get("files") or {} for shard in shards]
     found = {role: _same(held, role) for role in sorted(roles)}
     return {"files": found} if found else {}
-
-
-def clean(value: Any) -> Any:
-    """The same JSON-like value with secrets redacted in every text, keys included."""
-    if isinstance(value, dict):
-        return {redact(k): clean(v) for k, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [clean(v) for v in value]
-    return redact(value) if isinstance(value, str) else value
-
-
-def git(folder: Path) -> dict[str, Any] | None:
-    """Commit of the checkout and whether files differ from it; None outside of a checkout."""
-    try:
-        # A tree unpacked inside somebody else's repository is not that repository.
-        if Path(_git(folder, "rev-parse", "--show-toplevel")).resolve() != folder.resolve():
-            return None
-        changed = _git(folder, "status", "--porcelain", "--untracked-files=no")
-        return {"commit": _git(folder, "rev-parse", "HEAD"), "dirty": bool(changed)}
-    except (OSError, subprocess.SubprocessError):
-        return None
-
-
-def _git(folder: Path, *arguments: str) -> str:
-    done = subprocess.run(
-        ["git", "-C", str(folder), *arguments],
-        capture_output=True,
-        text=True,
-        check=True,
-        timeout=30,
-    )
-    return done.stdout.strip()
-
-
-def versions() -> dict[str, str | None]:
-    """Installed versions of what numbers depend on, without importing any of it."""
-    found: dict[str, str | None] = {}
-    for name in PACKAGES:
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            found[name] = None
-    return found
 
 
 def weights_hash(path: str | Path | None) -> dict[str, Any] | None:

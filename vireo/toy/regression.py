@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from vireo import toy
-from vireo.benchmarks._action_lists import VIEW_MEAN
+from vireo.benchmarks.annotations.action_lists import VIEW_MEAN
 from vireo.toy import scene, video
 from vireo.toy.kinetics import TINTS, identifier
 from vireo.toy.viclip_train import background, event

@@ -10,10 +10,11 @@ import torch
 from safetensors.torch import save_file
 
 from vireo import __version__
+from vireo.config import HOME
 from vireo.errors import VireoError
-from vireo.results import provenance
 from vireo.training import metrics_log
-from vireo.utils import files
+from vireo.utils import environment, files
+from vireo.utils.redact import redact_all
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -99,11 +100,11 @@ def publish(
         **about,
         "sha256": files.sha256(target),
         "failed": {"count": len(failed), "videos": failed[:SHOWN_FAILURES]},
-        "git": provenance.git(provenance.HOME),
+        "git": environment.git(HOME),
         "vireo": __version__,
         "python": platform.python_version(),
-        "versions": provenance.versions(),
+        "versions": environment.versions(),
         "threads": torch.get_num_threads(),
     }
-    files.write_json(folder / "recipe.json", provenance.clean(told))
+    files.write_json(folder / "recipe.json", redact_all(told))
     return target

@@ -16,8 +16,8 @@ from contextlib import ExitStack
 from typing import Any
 
 from vireo.errors import VireoError
-from vireo.utils import device
-from vireo.workflow.plan import visible_gpus
+from vireo.utils import gpu_lock
+from vireo.utils.gpus import visible_gpus
 
 PORTS = range(20_000, 30_000)
 KEPT = ("SLURM_JOB_ID", "SLURM_CONF", "SLURM_CLUSTER_NAME")
@@ -92,7 +92,7 @@ def run(arguments: Sequence[str], count: int, hosts: Sequence[str], kind: str) -
         env = {k: v for k, v in env.items() if not k.startswith("SLURM_") or k in KEPT}
     with ExitStack() as stack:
         if kind == "cuda" and env.get("VIREO_TRUST_DEVICES") != "1":
-            held = stack.enter_context(device.acquire_many(count))
+            held = stack.enter_context(gpu_lock.acquire_many(count))
             env["CUDA_VISIBLE_DEVICES"] = ",".join(held)
         meet = address(hosts[0]) if len(hosts) > 1 else ""
         child = subprocess.Popen(command(arguments, count, hosts, env, meet), env=env)

@@ -37,7 +37,7 @@ from vireo.training import recipe as blocks
 from vireo.training import schedule as schedules
 from vireo.training.loader import ResilientLoader
 from vireo.training.metrics_log import MetricsLog, curve
-from vireo.utils import device
+from vireo.utils import batching
 from vireo.utils.cli import Progress, log
 
 SAVE_S = 600.0
@@ -268,7 +268,7 @@ class Run:
                     self.accelerator.backward(done[0])
                 return done
         except RuntimeError as error:
-            if device.is_out_of_memory(error):
+            if batching.is_out_of_memory(error):
                 raise VireoError(
                     f"out of memory at step {step.step} with {self.cut.micro} samples at once: set "
                     "micro_batch in the recipe, arch.checkpoint_num, or use more processes"

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from vireo.errors import VireoError
 from vireo.training import Batch, Metrics, Step, Task
-from vireo.utils import device
+from vireo.utils import device, gpu_lock
 
 PRECISION = {"float32": "no", "bfloat16": "bf16", "float16": "fp16"}
 
@@ -39,7 +39,7 @@ def gpu(config: dict[str, Any]) -> Iterator[None]:
     if not alone or device.resolve_device(config.get("device", "auto")) == "cpu":
         yield
         return
-    with device.acquire("cuda") as held:
+    with gpu_lock.acquire("cuda") as held:
         torch.cuda.set_device(held)
         yield
 

@@ -2,6 +2,7 @@
 
 import os
 import re
+from typing import Any
 
 # user:password@ in a URL, and query values whose names say that they grant access.
 _USERINFO = re.compile(r"(?<=://)[^/@\s'\"]+@")
@@ -29,3 +30,12 @@ def redact(text: object) -> str:
     result = _QUERY.sub(rf"\g<1>{HIDDEN}", result)
     result = _HEADER.sub(rf"\g<1>{HIDDEN}", result)
     return _KNOWN_SHAPES.sub(HIDDEN, result)
+
+
+def redact_all(value: Any) -> Any:
+    """The same JSON-like value with secrets redacted in every text, keys included."""
+    if isinstance(value, dict):
+        return {redact(k): redact_all(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [redact_all(v) for v in value]
+    return redact(value) if isinstance(value, str) else value

@@ -13,8 +13,10 @@ from typing import Any
 
 from vireo import config as cfg
 from vireo.errors import VireoError
+from vireo.inference import weights
 from vireo.results import papers
 from vireo.utils.files import digest, read_json
+from vireo.utils.gpus import visible_gpus
 from vireo.workflow.resources import Resources
 
 
@@ -29,11 +31,11 @@ class Plan:
 
     def receipt(self, artifact: str) -> str:
         """Where rule fetch (or toy) says what it got and where it lies."""
-        return f"data/receipts/{artifact}.json"
+        return weights.receipt_path(artifact)
 
     def trained(self, recipe: str) -> str:
         """Weights that a recipe yields."""
-        return f"results/training/{recipe}/weights.safetensors"
+        return weights.trained_path(recipe)
 
     def source_receipts(self, wc: Any) -> dict[str, str]:
         """Role -> receipt of a benchmark's data."""
@@ -42,12 +44,7 @@ class Plan:
 
     def weights(self, model: str) -> str:
         """The file that holds or points to a model's weights; "" for an untrained model."""
-        weights = cfg.model(self.config, model)["weights"]
-        if not weights:
-            return ""
-        if "recipe" in weights:
-            return self.trained(weights["recipe"])
-        return self.receipt(weights["artifact"])
+        return weights.weights_source(self.config, model)
 
     def shards(self, model: str, benchmark: str, split: str) -> list[str]:
         """Names of the inference jobs of one split."""
@@ -91,9 +88,8 @@ class Plan:
             "entries": f"cache/items/{wc.benchmark}.parquet",
             "videos": f"cache/items/{wc.benchmark}.videos.parquet",
         }
-        weights = self.weights(wc.model)
-        if weights:
-            needs["weights"] = weights
+        if source := self.weights(wc.model):
+            needs["weights"] = source
             if other := cfg.model(self.config, wc.model).get("wiseft"):
                 needs["wiseft"] = self.receipt(other["with"])
         for role, entry in (cfg.model(self.config, wc.model).get("files") or {}).items():
@@ -123,8 +119,8 @@ class Plan:
         }
         if cfg.benchmark(self.config, benchmark).get("controls"):
             needs["controls"] = f"cache/shards/{wc.model}/{benchmark}/controls.json"
-        if weights := self.weights(wc.model):
-            needs["weights"] = weights
+        if source := self.weights(wc.model):
+            needs["weights"] = source
         return needs
 
     def train_input(self, wc: Any) -> list[str]:
@@ -282,11 +278,3 @@ class Plan:
         silent = ("title", "note", "hardware", "workers", "save_every", "save_steps")
         block = cfg.recipe(self.config, wc.recipe)
         return digest({key: value for key, value in block.items() if key not in silent})
-
-
-def visible_gpus() -> int:
-    """GPUs that a job started here would see, without importing torch."""
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if visible is not None:
-        return len([v for v in visible.split(",") if v.strip() and v.strip() != "-1"])
-    return len(list(Path("/proc/driver/nvidia/gpus").glob("*")))

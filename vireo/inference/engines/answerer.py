@@ -17,7 +17,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from vireo.utils.device import AdaptiveBatcher
+from vireo.utils.batching import AdaptiveBatcher
 
 if TYPE_CHECKING:
     from vireo.inference.engines.base import Clip, LoadItems, Row

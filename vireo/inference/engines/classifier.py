@@ -6,7 +6,6 @@ order of the benchmark's classes, joined to the rows of the head by name.
 """
 
 from collections.abc import Sequence
-from difflib import get_close_matches
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -17,8 +16,7 @@ import torch
 from torch import Tensor
 
 from vireo.errors import VireoError
-from vireo.nn.text_clean import normalise_label
-from vireo.utils.cli import log
+from vireo.nn.head_rows import rows_of
 
 if TYPE_CHECKING:
     from vireo.inference.engines.base import Clip, LoadItems, Row
@@ -79,25 +77,3 @@ class Classifier:
             ]
             for number, clip in enumerate(clips)
         ]
-
-
-def rows_of(names: list[str], labels: list[str] | None) -> list[int]:
-    """Row of the head for every class name; VireoError lists names that the head does not have.
-
-    A head without names has as many rows as there are classes, in their order.
-    """
-    if labels is None:
-        log.warning("the head has no class names: its rows are taken in the order of the classes")
-        return list(range(len(names)))
-    row = {normalise_label(label): number for number, label in enumerate(labels)}
-    if len(row) != len(labels):
-        raise VireoError("two rows of the head have the same class name")
-    lacking = [name for name in names if normalise_label(name) not in row]
-    if lacking:
-        near = get_close_matches(normalise_label(lacking[0]), row, n=3)
-        hint = f"; near: {', '.join(labels[row[n]] for n in near)}" if near else ""
-        raise VireoError(
-            f"{len(lacking)} of {len(names)} classes are no row of the model's head, the first is "
-            f"{lacking[0]!r}{hint}"
-        )
-    return [row[normalise_label(name)] for name in names]

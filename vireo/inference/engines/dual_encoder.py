@@ -15,7 +15,7 @@ from torch import Tensor
 from vireo.errors import VireoError
 from vireo.inference import text_cache
 from vireo.inference.engines.base import TEXT_BATCH, Clip, LoadItems, Row
-from vireo.utils.device import AdaptiveBatcher
+from vireo.utils.batching import AdaptiveBatcher
 
 
 class DualEncoder:

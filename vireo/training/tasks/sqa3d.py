@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from vireo import benchmarks
-from vireo.benchmarks._sqa3d_items import UNKNOWN
+from vireo.benchmarks.annotations.sqa3d_items import UNKNOWN
 from vireo.fetch import receipt
 from vireo.media.decode import DecodeRequest
 from vireo.models import clipbert
@@ -22,7 +22,7 @@ from vireo.nn import answers
 from vireo.training import Batch, Metrics, Step, seeds
 from vireo.training import Task as Protocol
 from vireo.training import recipe as blocks
-from vireo.training.tasks._sqa3d_samples import Samples, Validation
+from vireo.training.sqa3d_samples import Samples, Validation
 from vireo.utils.cli import log
 from vireo.utils.files import digest
 

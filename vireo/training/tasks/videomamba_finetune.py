@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from vireo.errors import VireoError, unknown
 from vireo.models import videomamba
+from vireo.nn.head_rows import rows_of
 from vireo.training import Batch, Metrics, Step, optim, rand_augment, seeds
 from vireo.training import recipe as blocks
 from vireo.training.augment import normalised
@@ -83,8 +84,6 @@ class Task(viclip_finetune.Task):
 
     def _rows(self, names: list[str] | None) -> list[int] | None:
         """Row of the file's head for each class; None when the file's rows have no names."""
-        from vireo.inference.engines.classifier import rows_of
-
         assert self.labels is not None
         return None if names is None else rows_of(self.labels, names)
 

@@ -12,11 +12,11 @@ import torch
 from torch import Tensor, nn
 
 from vireo.errors import VireoError, unknown
-from vireo.models import _videomamba_student as students
 from vireo.nn import clip_teacher
 from vireo.training import Batch, Metrics, Step, labelled, masking, optim, seeds
 from vireo.training import Task as Protocol
 from vireo.training import recipe as blocks
+from vireo.training import videomamba_student as students
 from vireo.training.augment import multi_scale, normalised
 from vireo.training.clips import Clips, OfClips
 from vireo.training.tasks.videomamba_finetune import NO_DECAY, lr_factor

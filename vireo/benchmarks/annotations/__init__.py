@@ -1,0 +1,1 @@
+"""Readers of annotation files as they are published -> the item tables of the benchmarks."""
