@@ -8,6 +8,7 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
 	&& { echo $$p; break; }; done)
 BIN := .venv/bin
 CORES ?= all
+UPGRADE ?=
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | column -t -s "$$(printf '\t')"
@@ -49,8 +50,8 @@ check-all: check ## everything: also slow, fault and cluster tests
 bench: setup ## every claim of speed against the reference procedure
 	@for b in bench/*.py; do $(BIN)/python $$b || exit 1; done
 
-requirements: setup ## pin again after an edit of pyproject.toml
-	$(BIN)/uv pip compile --quiet --upgrade --no-emit-index-url --generate-hashes --all-extras --universal \
+requirements: setup ## pin again after an edit of pyproject.toml (newest versions: UPGRADE=--upgrade)
+	$(BIN)/uv pip compile --quiet $(UPGRADE) --no-emit-index-url --generate-hashes --all-extras --universal \
 		--python-version 3.11 --custom-compile-command "make requirements" -o requirements.txt pyproject.toml
 	$(BIN)/python scripts/generate.py
 

@@ -18,10 +18,12 @@ HOME = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(HOME))
 
 BASE = (
-    "av einops huggingface-hub jinja2 jsonschema lmdb matplotlib numpy opencv-python-headless "
-    "pandas pillow psutil pyarrow pyyaml requests safetensors scikit-learn tqdm"
+    "av huggingface-hub jinja2 jsonschema lmdb markupsafe matplotlib numpy opencv-python-headless "
+    "pandas pillow psutil pyarrow pyyaml requests safetensors scipy tqdm"
 )
-TORCH = f"{BASE} accelerate open-clip-torch peft timm torch torchvision transformers"
+TORCH = (
+    f"{BASE} accelerate open-clip-torch peft regex timm tokenizers torch torchvision transformers"
+)
 ENVIRONMENTS = {
     "base": ("Everything but inference and training: no torch", BASE),
     "torch": ("Inference and training", TORCH),

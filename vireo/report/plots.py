@@ -11,8 +11,7 @@ from typing import Any
 
 import pandas as pd
 
-BLUE, ORANGE, GREEN, PINK = "#0072B2", "#D55E00", "#009E73", "#CC79A7"
-SERIES = (BLUE, ORANGE, GREEN, PINK, "#E69F00", "#56B4E9")
+BLUE, ORANGE = "#0072B2", "#D55E00"
 # Stand-ins that matplotlib understands; replaced by CSS variables in the finished text.
 INK, LINE = "#010203", "#040506"
 VARIABLES = {INK: "var(--ink)", LINE: "var(--line)", BLUE.lower(): "var(--blue)"}

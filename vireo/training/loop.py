@@ -36,12 +36,11 @@ from vireo.training import (
 from vireo.training import recipe as blocks
 from vireo.training import schedule as schedules
 from vireo.training.loader import ResilientLoader
-from vireo.training.metrics_log import MetricsLog, curve
+from vireo.training.metrics_log import MetricsLog
 from vireo.utils import batching
 from vireo.utils.cli import Progress, log
 
 SAVE_S = 600.0
-REDRAW_S = 120.0
 
 
 def train(name: str, recipe: dict[str, Any], config: dict[str, Any], threads: int = 0) -> Path:
@@ -118,7 +117,7 @@ class Run:
         self.best: dict[str, Any] = {}
         self._resume()
         self.record = MetricsLog(state / "metrics.csv", self.step) if self.main else None
-        self.saved_at = self.drawn_at = time.monotonic()
+        self.saved_at = time.monotonic()
 
     # state on disk
 
@@ -167,9 +166,6 @@ class Run:
             meta = {"step": self.step, "best": self.best, "drawn": self.drawn}
             checkpoint.finish(folder, {**meta, "processes": self.accelerator.num_processes})
             self._check_failures()
-            if time.monotonic() - self.drawn_at > REDRAW_S:
-                curve(self.state / "metrics.csv", self.state / "curve.svg", self.name)
-                self.drawn_at = time.monotonic()
         self.accelerator.wait_for_everyone()
         self.saved_at = time.monotonic()
 
