@@ -38,7 +38,7 @@ use rule infer as infer_control with:
     benchmark:
         "logs/infer/{model}/{benchmark}/controls.tsv"
     params:
-        key=plan.predictions_key,
+        key=plan.controls_key,
         weights=lambda wildcards, input: input.get("weights", "none"),
         what=lambda wildcards: [
             *("--split", *plan.splits(wildcards)),

@@ -236,6 +236,21 @@ def recipe(config: Config, name: str) -> Config:
     return _block(config, "recipes", "recipe", name)
 
 
+# Keys of a recipe that say how a run is carried out, not what comes out of it.
+NON_SEMANTIC_KEYS = (
+    *("title", "note", "hardware", "artifacts", "workers", "save_every", "save_steps"),
+)
+
+
+def recipe_description(config: Config, block: Config) -> Config:
+    """What a training run's outcome depends on as far as the configuration says it.
+
+    Rule train's key and the key of a run's checkpoints are digests of this.
+    """
+    kept = {k: v for k, v in block.items() if k not in NON_SEMANTIC_KEYS and v is not None}
+    return {**kept, "tf32": True} if config.get("tf32") else kept
+
+
 def resolve_run(config: Config, run: str) -> tuple[str, list[str]]:
     """`videomme` -> its headline splits; `videomme_short` -> that split. Returns (name, splits)."""
     blocks = config["benchmarks"]

@@ -2,7 +2,7 @@
 
 data/receipts/<artifact>.json says where an artifact lies and what it was; data/lock.json holds the
 hashes and commits that were seen first where the configuration states none, and is enforced from
-then on; cache/hashes.json spares reading gigabytes again while size and time of a file stay.
+then on; cache/hashes.json spares reading gigabytes again while size, time and inode of a file stay.
 """
 
 import fcntl
@@ -18,6 +18,9 @@ from vireo.utils.cli import log
 
 LOCK = Path("data/lock.json")
 HASHES = Path("cache/hashes.json")
+# Roles whose `file` stands for the folder that holds it (MMDuet's base: shards, index, tokenizer).
+FOLDER_ROLES = frozenset({"base"})
+MODEL_FILES = (".safetensors", ".bin", ".json", ".txt", ".model")
 
 
 @contextmanager
@@ -49,17 +52,17 @@ def _shared_json(path: Path) -> Iterator[dict[str, Any]]:
 
 
 def hash_of(path: Path) -> str:
-    """sha256 of a file, from the cache while its size and time of change are the same."""
+    """sha256 of a file, from the cache while size, time of change and inode are the same."""
     stat = path.stat()
-    key, mark = str(path.resolve()), [stat.st_size, stat.st_mtime_ns]
+    key, mark = str(path.resolve()), _mark(stat)
     try:
         known = (files.read_json(HASHES) if HASHES.exists() else {}).get(key)
     except VireoError:
         # The cache may be deleted or damaged at any time; it is only made again.
         HASHES.unlink(missing_ok=True)
         known = None
-    if known and known[:2] == mark:
-        return known[2]
+    if known and known[:-1] == mark:
+        return known[-1]
     if stat.st_size > 1 << 28:
         log.info("checking %s (%s)", path, readable(stat.st_size))
     value = files.sha256(path)
@@ -71,7 +74,32 @@ def remember_hash(path: Path, sha256: str) -> None:
     """Put a hash into the cache that was worked out while the file was written."""
     stat = path.stat()
     with _shared_json(HASHES) as cache:
-        cache[str(path.resolve())] = [stat.st_size, stat.st_mtime_ns, sha256]
+        cache[str(path.resolve())] = [*_mark(stat), sha256]
+
+
+def _mark(stat: os.stat_result) -> list[int]:
+    return [stat.st_size, stat.st_mtime_ns, stat.st_ino]
+
+
+def folder_hash(folder: Path) -> str:
+    """Digest of a model folder's files (name, size, sha256), those of other kinds left out.
+
+    Only the folder itself counts, not what lies deeper: a model is read from one folder.
+    """
+    found = {
+        path.name: [path.stat().st_size, hash_of(path)]
+        for path in sorted(folder.iterdir())
+        if path.suffix in MODEL_FILES and path.is_file() and not path.name.startswith(".")
+    }
+    return files.digest(found, 64)
+
+
+def role_hash(block: dict[str, Any], role: str) -> str | None:
+    """Hash of what a block's `files` names for a role: a file, or a folder (`FOLDER_ROLES`)."""
+    path = named(block, role)
+    if path is None:
+        return None
+    return folder_hash(path.parent) if role in FOLDER_ROLES else hash_of(path)
 
 
 def enforce(artifact: str, name: str, size: int, sha256: str, source: str) -> None:

@@ -17,6 +17,54 @@ from vireo.utils.files import digest
 # What inference reads of an item; answers and labels may be corrected without computing again.
 ITEM_COLUMNS = ("id", "split", "video", "start", "end", "question", "options", "group")
 
+# What a family reads from the folder of its weights unasked: an adapter's rank and scale,
+# a tokenizer.
+BESIDE = {
+    "mmduet": (
+        *("adapter_config.json", "tokenizer.json", "tokenizer_config.json"),
+        *("vocab.json", "merges.txt", "added_tokens.json", "special_tokens_map.json"),
+    )
+}
+
+
+def prediction_description(
+    config: cfg.Config, model: str, benchmark: str, control: str | None = None
+) -> dict[str, Any]:
+    """What predictions depend on as far as the configuration says it, files by their names.
+
+    The rules' key is a digest of this; the journal's key is this with `prediction_key`'s hashes in
+    the place of names. A field that changes predictions has to be here and nowhere else.
+    """
+    bench = cfg.benchmark(config, benchmark)
+    protocol = cfg.protocol(config, model, benchmark)
+    frames = {k: v for k, v in protocol.get("frames", {}).items() if k != "store"}
+    return {
+        **model_description(config, model, untrained=control == "untrained"),
+        "protocol": {**protocol, "frames": frames},
+        "decoder": ENGINE,
+        "benchmark": bench.get("module") or benchmark,
+        "benchmark_version": bench["version"],
+        "control": control,
+    }
+
+
+def model_description(config: cfg.Config, model: str, untrained: bool = False) -> dict[str, Any]:
+    """What a model computes depends on, files by their names (see `prediction_description`)."""
+    block = cfg.model(config, model)
+    weights = None if untrained else block.get("weights") or None
+    return {
+        "family": block["family"],
+        "arch": block["arch"],
+        "options": block.get("options"),
+        "weights": weights,
+        "wiseft": (block.get("wiseft") or None) if weights else None,
+        "files": block.get("files") or None,
+        "seed": None if weights else block.get("seed", 0),
+        "model_version": block["version"],
+        "dtype": cfg.dtype(config, model),
+        "tf32": config["tf32"],
+    }
+
 
 def prediction_key(
     config: cfg.Config,
@@ -30,44 +78,46 @@ def prediction_key(
 
     items: the benchmark's file, all splits, so that splits typed alone share predictions.
     """
-    bench = cfg.benchmark(config, benchmark)
-    protocol = cfg.protocol(config, model, benchmark)
-    frames = {k: v for k, v in protocol.get("frames", {}).items() if k != "store"}
+    described = prediction_description(config, model, benchmark, control)
     description = {
-        **_model(config, model, weights),
-        "protocol": {**protocol, "frames": frames},
-        "decoder": ENGINE,
-        "benchmark": bench.get("module") or benchmark,
-        "benchmark_version": bench["version"],
+        **_hashed(described, cfg.model(config, model), weights),
         "items": items_hash(items),
-        "classes": _classes(bench.get("module") or benchmark, items, protocol),
-        "control": control,
+        "classes": _classes(described["benchmark"], items, described["protocol"]),
     }
     return {key: value for key, value in description.items() if value is not None}
 
 
-def _model(config: cfg.Config, model: str, weights: Path | None) -> dict[str, Any]:
-    """What a model computes depends on."""
-    block = cfg.model(config, model)
+def _hashed(
+    described: dict[str, Any], block: dict[str, Any], weights: Path | None
+) -> dict[str, Any]:
+    """A description with hashes in place of names; `weights`: the file in use, None = random."""
     other = None if weights is None else wiseft(block)
     return {
-        "family": block["family"],
-        "arch": block["arch"],
-        "options": block.get("options"),
+        **described,
         "weights": None if weights is None else weights_hash(weights),
         "wiseft": other and {"alpha": other["alpha"], "with": weights_hash(other["path"])},
         "files": _files(block),
+        "beside": _beside(block["family"], weights),
         "seed": block.get("seed", 0) if weights is None else None,
-        "model_version": block["version"],
-        "dtype": cfg.dtype(config, model),
-        "tf32": config["tf32"],
     }
 
 
 def _files(block: dict[str, Any]) -> dict[str, str] | None:
-    """Role -> hash of the files beside the weights (vocabulary, names of answers)."""
-    paths = {role: receipt.named(block, role) for role in block.get("files") or {}}
-    return {role: receipt.hash_of(path) for role, path in paths.items() if path} or None
+    """Role -> hash of the files beside the weights (vocabulary, names of answers, a base model)."""
+    found = {role: receipt.role_hash(block, role) for role in block.get("files") or {}}
+    # A base that a block names as a folder instead of an artifact.
+    folder = (block.get("options") or {}).get("base")
+    if "base" not in found and isinstance(folder, str) and Path(folder).is_dir():
+        found["base"] = receipt.folder_hash(Path(folder))
+    return {role: value for role, value in found.items() if value} or None
+
+
+def _beside(family: str, weights: Path | None) -> dict[str, str] | None:
+    """Name -> hash of what a family reads from the weights' own folder."""
+    if weights is None:
+        return None
+    paths = [weights.parent / name for name in BESIDE.get(family, ())]
+    return {path.name: receipt.hash_of(path) for path in paths if path.is_file()} or None
 
 
 def texts_key(
@@ -88,10 +138,27 @@ def embeddings_key(
     return digest([_model(config, model, weights), rule, protocol.get("resize"), ENGINE])
 
 
+def _model(config: cfg.Config, model: str, weights: Path | None) -> dict[str, Any]:
+    """What a model computes depends on, by hashes."""
+    described = _hashed(model_description(config, model), cfg.model(config, model), weights)
+    if described["beside"] is None:
+        del described["beside"]  # keys of models without any are older than this entry
+    return described
+
+
 def _classes(module: str, items: Path, protocol: dict[str, Any]) -> str | None:
-    """Digest of the prompts that all items share; they come from answers, not in `items_hash`."""
-    shared = getattr(benchmarks.module(module), "shared_texts", None)
-    return digest(shared(item_table.read_items(items), protocol)) if shared else None
+    """Digest of what all items share and `items_hash` does not hold, as it comes from the answers:
+    the prompts of the classes, or the order of the classes that scores are written in."""
+    known = benchmarks.module(module)
+    if shared := getattr(known, "shared_texts", None):
+        return digest(shared(item_table.read_items(items), protocol))
+    order = getattr(known, "classes", None)
+    if order is None:
+        return None
+    table = item_table.read_items(items, columns=("options", "answer"))
+    if table.empty or len(table["options"].iloc[0]):
+        return None  # a list of classes is among the options
+    return digest(order(table))
 
 
 def items_hash(path: Path) -> str:

@@ -10,6 +10,7 @@ import torch
 from safetensors.torch import save_file
 
 from vireo import __version__
+from vireo import config as cfg
 from vireo.config import HOME
 from vireo.errors import VireoError
 from vireo.training import metrics_log
@@ -19,22 +20,12 @@ from vireo.utils.redact import redact_all
 if TYPE_CHECKING:
     from torch import Tensor
 
-# Keys that say how a run is carried out, not what comes out of it.
-NON_SEMANTIC_KEYS = (
-    "title",
-    "note",
-    "hardware",
-    "artifacts",
-    "workers",
-    "save_every",
-    "save_steps",
-)
 SHOWN_FAILURES = 1000
 
 
-def digest(recipe: dict[str, Any], fingerprint: dict[str, Any]) -> str:
+def digest(recipe: dict[str, Any], fingerprint: dict[str, Any], config: dict[str, Any]) -> str:
     """Key of a run: everything that decides its outcome, nothing else."""
-    kept = {k: v for k, v in recipe.items() if k not in NON_SEMANTIC_KEYS and v is not None}
+    kept = cfg.recipe_description(config, recipe)
     return files.digest({"recipe": kept, "outside": fingerprint})
 
 

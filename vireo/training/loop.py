@@ -53,7 +53,7 @@ def train(name: str, recipe: dict[str, Any], config: dict[str, Any], threads: in
         torch.set_num_threads(threads)
     kind = load(recipe["task"])
     task = kind(recipe, config)  # type: ignore[call-arg]
-    key = export.digest(recipe, task.fingerprint())
+    key = export.digest(recipe, task.fingerprint(), config)
     results = Path("results/training") / name
     if export.finished(results, key):
         log.info("%s is trained already: %s", name, results)

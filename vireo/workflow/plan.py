@@ -8,12 +8,13 @@ raise VireoError with near names.
 import errno
 import os
 import re
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from vireo import config as cfg
 from vireo.errors import VireoError
-from vireo.inference import weights
+from vireo.inference import cache_key, weights
 from vireo.results import papers
 from vireo.utils.files import digest, read_json
 from vireo.utils.gpus import visible_gpus
@@ -253,28 +254,22 @@ class Plan:
 
     def predictions_key(self, wc: Any) -> str:
         """What changes predictions: no batch size, device or shard."""
-        block = cfg.model(self.config, wc.model)
-        keys = ("family", "arch", "weights", "wiseft", "version", "seed", "options")
-        return digest(
-            {
-                **{key: block.get(key) for key in keys},
-                "protocol": cfg.protocol(self.config, wc.model, wc.benchmark),
-                "dtype": cfg.dtype(self.config, wc.model),
-                "tf32": self.config["tf32"],
-                "benchmark": cfg.benchmark(self.config, wc.benchmark)["version"],
-            }
-        )
+        return digest(cache_key.prediction_description(self.config, wc.model, wc.benchmark))
+
+    def controls_key(self, wc: Any) -> str:
+        """What changes the predictions of any of a benchmark's controls."""
+        describe = partial(cache_key.prediction_description, self.config, wc.model, wc.benchmark)
+        return digest([describe(control) for control in self.controls(wc)])
 
     def score_key(self, wc: Any) -> str:
-        """What changes a score but not the predictions."""
+        """What changes a result but not the predictions."""
         benchmark, _ = self.run(wc)
-        keys = ("module", "headline", "primary", "chance", "options", "note", "published")
-        block = cfg.benchmark(self.config, benchmark)
+        keys = ("module", "title", "headline", "primary", "chance", "options", "note", "published")
+        block, model = cfg.benchmark(self.config, benchmark), cfg.model(self.config, wc.model)
         published = (self.home / "config/published.tsv").read_text(encoding="utf-8")
-        return digest([[block.get(key) for key in keys], published])
+        ours = [block.get(key) for key in keys]
+        return digest([ours, [model.get("title"), model.get("published")], published])
 
     def recipe_key(self, wc: Any) -> str:
         """What changes a training run's outcome."""
-        silent = ("title", "note", "hardware", "workers", "save_every", "save_steps")
-        block = cfg.recipe(self.config, wc.recipe)
-        return digest({key: value for key, value in block.items() if key not in silent})
+        return digest(cfg.recipe_description(self.config, cfg.recipe(self.config, wc.recipe)))

@@ -31,6 +31,12 @@ def make_engine(
         raise VireoError(
             f"no engine for {needs}; vireo/inference/engines/registry.py has {', '.join(ENGINES)}"
         )
+    if (wanted := getattr(module, "NEEDS", needs)) != needs:
+        name = module.__name__.rpartition(".")[2]
+        raise VireoError(
+            f"the benchmark says `needs: {needs}`, but its module {name} needs a {wanted}: correct "
+            "`needs` in its block"
+        )
     if not isinstance(model, getattr(models, needs)):
         raise VireoError(
             f"model {model_name!r} is no {needs}, which this benchmark needs "

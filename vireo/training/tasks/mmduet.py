@@ -185,9 +185,9 @@ class Task(Protocol):
         return adapted(model, self.options["lora"], self.options["tower"])
 
     def fingerprint(self) -> dict[str, Any]:
-        """Hashes of the annotation files and of the base's configuration."""
+        """Hashes of the annotation files and of the base's folder."""
         found = {c["file"]: receipt.hash_of(self.file(c)) for c in self.corpora}
-        return found | ({"base": receipt.hash_of(self.base / "config.json")} if self.base else {})
+        return found | ({"base": receipt.folder_hash(self.base)} if self.base else {})
 
     def dataset(self, split: str) -> Samples:
         """All corpora one after the other."""
