@@ -5,22 +5,16 @@ come from running the authors' code (docs/reference/clipbert.md section 3). The 
 in the dtype it is loaded in; logits are combined in float32.
 """
 
-import re
-from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Iterable
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vireo.errors import VireoError, unknown
-from vireo.fetch import receipt
-from vireo.nn import answers, checkpoint
+from vireo.errors import unknown
 from vireo.nn import build as fresh
 from vireo.nn.resnet_grid import ResNet
-from vireo.utils.device import set_precision
 
 BASE: dict[str, Any] = {
     "hidden_size": 768, "layers": 12, "heads": 12, "intermediate_size": 3072,
@@ -28,16 +22,6 @@ BASE: dict[str, Any] = {
     "stem": 64, "res2": 256, "width": 64, "blocks": [3, 4, 6, 3], "labels": 1500,
     "dropout": 0.1, "init_range": 0.02, "blind": False,
 }  # fmt: skip
-# In the released file, used by no part of this model: the detector's heads beside the backbone, the
-# pre-training heads, and buffers that other versions of the libraries write.
-IGNORED = (
-    r"cnn\.feature\.(proposal_generator|roi_heads)\..*",
-    r"cnn\.feature\.pixel_(mean|std)",
-    r"transformer\.bert\.embeddings\.position_ids",
-    r"transformer\.cls\..*",
-    r".*\.num_batches_tracked",
-)
-WRAPPERS = ("model_state_dict", *checkpoint.WRAPPERS)
 AGGREGATIONS = ("lse", "mean", "max")
 
 
@@ -243,197 +227,3 @@ def build(arch: dict[str, Any], generator: torch.Generator | None = None) -> Cli
     """
     full = fresh.arch("a clipbert arch", arch, BASE, multiples={"hidden_size": "heads"})
     return fresh.model(ClipBERT, full, generator)
-
-
-class Tokenizer:
-    """BERT's WordPiece from a vocabulary file; callable on strings, counts the texts it cut."""
-
-    def __init__(self, vocab: str | Path) -> None:
-        from transformers import BertTokenizer
-
-        words = Path(vocab).read_text(encoding="utf-8").splitlines()
-        missing = [w for w in ("[PAD]", "[UNK]", "[CLS]", "[SEP]") if w not in words]
-        if missing or words[0] != "[PAD]":
-            raise VireoError(f"{vocab} is no BERT vocabulary (one word a line, [PAD] first)")
-        self.size, self.truncated = len(words), 0
-        self._tokenizer = BertTokenizer(vocab=str(vocab), do_lower_case=True)
-
-    def __call__(self, texts: Sequence[str], length: int) -> tuple[Tensor, Tensor]:
-        """N texts -> ids and mask, int64 [N,length]: [CLS] text [SEP], cut and padded."""
-        whole = self._tokenizer(list(texts), add_special_tokens=True)["input_ids"]
-        self.truncated += sum(len(ids) > length for ids in whole)
-        end = self._tokenizer.sep_token_id
-        ids = torch.zeros(len(texts), length, dtype=torch.long)
-        mask = torch.zeros_like(ids)
-        for row, (seen, words) in enumerate(zip(mask, whole, strict=True)):
-            words = words if len(words) <= length else [*words[: length - 1], end]
-            ids[row, : len(words)] = torch.tensor(words)
-            seen[: len(words)] = 1
-        return ids, mask
-
-
-class Transform:
-    """uint8 frames -> resized, padded, mean-free frames; runs in loader workers."""
-
-    def __init__(self, mean: Sequence[float], std: Sequence[float], size: int) -> None:
-        shape = (1, 3, 1, 1)
-        self.mean = (torch.tensor(mean, dtype=torch.float64) * 255).float().view(shape)
-        self.std = (torch.tensor(std, dtype=torch.float64) * 255).float().view(shape)
-        self.size = size
-
-    def __call__(self, frames: np.ndarray, view: dict[str, Any] | None = None) -> Tensor:
-        """uint8 RGB [T,H,W,3] -> float32 [T,3,size,size]."""
-        x = torch.from_numpy(np.ascontiguousarray(frames)).permute(0, 3, 1, 2).float()
-        return self.normalise(self.fit(x))
-
-    def fit(self, x: Tensor) -> Tensor:
-        """[T,3,H,W] -> [T,3,size,size]: longer side to `size`, zeros right and below."""
-        height, width = x.shape[-2:]
-        size = self.size
-        target = (
-            (size, int(size * width / height))
-            if height >= width
-            else (int(size * height / width), size)
-        )
-        x = F.interpolate(x, size=target, mode="bilinear", align_corners=False)
-        # parity: padding is 0 before the mean is subtracted, so it ends as minus the mean
-        return F.pad(x, (0, size - target[1], 0, size - target[0]))
-
-    def normalise(self, x: Tensor) -> Tensor:
-        """Subtract the mean, divide by the deviation (1 in the released recipe)."""
-        return (x - self.mean.to(x.device)) / self.std.to(x.device)
-
-
-class Model:
-    """An `Answerer` on one device, in one dtype, without gradients."""
-
-    def __init__(
-        self, module: ClipBERT, transform: Transform, tokenizer: Tokenizer, answers: list[str]
-    ) -> None:
-        self.module, self.answers = module.eval().requires_grad_(False), answers
-        self.transform, self.tokenizer = transform, tokenizer
-        self._like: Tensor = module.transformer.bert.pooler.dense.weight
-
-    @torch.inference_mode()
-    def encode(self, clips: Tensor) -> Tensor:
-        """[B,n,T,3,H,W] as `transform` makes frames -> features [B,n,h,w,C]."""
-        return self.module.encode(clips.to(self._like.device, self._like.dtype))
-
-    @torch.inference_mode()
-    def answer(
-        self, features: Tensor, scene_index: Sequence[int], questions: Sequence[str], length: int
-    ) -> Tensor:
-        """Features [B,n,h,w,C], the row of each question, Q texts -> logits [Q,n,V] float32.
-
-        `length`: longest text in tokens; shorter texts are not padded up to it, which changes no
-        number, because padding is masked.
-        """
-        device = self._like.device
-        ids, mask = self.tokenizer(questions, length)
-        longest = int(mask.sum(1).max())
-        rows = torch.as_tensor(scene_index, device=features.device)
-        logits = self.module(
-            ids[:, :longest].to(device), mask[:, :longest].to(device), features[rows]
-        )
-        return logits.float()
-
-    aggregate = staticmethod(aggregate)
-
-
-def load(
-    cfg: dict[str, Any],
-    weights: str | Path | None,
-    device: torch.device | str = "cpu",
-    dtype: torch.dtype | str = torch.float32,
-) -> Model:
-    """A model block and a checkpoint (None: seeded random weights) -> `Model`.
-
-    Keys must match one for one, apart from those in `IGNORED`. The vocabulary and the answer
-    dictionary come from the block (see `beside`).
-    """
-    dtype = getattr(torch, dtype) if isinstance(dtype, str) else dtype
-    set_precision(bool(cfg.get("tf32")))
-    module = fresh.from_block(build, cfg, weights)
-    if weights is None:
-        module.to(device, dtype)
-    else:
-        checkpoint.load_into(module, released(weights), weights, dtype, device)
-    tokenizer = Tokenizer(aux_file(cfg, "vocab"))
-    if tokenizer.size > module.arch["vocab_size"]:
-        raise VireoError(
-            f"the vocabulary has {tokenizer.size} words, arch.vocab_size is "
-            f"{module.arch['vocab_size']}"
-        )
-    listed = aux_file(cfg, "answers")
-    names = answers.read(listed)
-    if len(names) > module.arch["labels"]:
-        raise VireoError(
-            f"{listed} has {len(names)} answers, the head {module.arch['labels']} "
-            "rows: it belongs to another head"
-        )
-    transform = Transform(cfg["mean"], cfg["std"], cfg.get("size", 448))
-    return Model(module, transform, tokenizer, names)
-
-
-def aux_file(cfg: dict[str, Any], role: str) -> Path:
-    """The vocabulary (`vocab`) or answer dictionary (`answers`) of a model or recipe block.
-
-    A path under the role's name, or `files: {role: {artifact, file}}`.
-    """
-    path = Path(cfg[role]) if role in cfg else receipt.named(cfg, role)
-    if path is None:
-        raise VireoError(f"a clipbert block needs `files: {{{role}: {{artifact: NAME}}}}`")
-    return path
-
-
-def start_from(module: ClipBERT, path: str | Path) -> None:
-    """Weights of a ClipBERT file into a model before training.
-
-    From the image-text checkpoint, which has no answer classifier, the classifier stays as
-    initialised; anything else that differs raises VireoError.
-    """
-    named = released(path)
-    own = module.state_dict()
-    if not any(name.startswith("transformer.classifier.") for name in named):
-        named |= {k: v for k, v in own.items() if k.startswith("transformer.classifier.")}
-    checkpoint.load_into(module, named, path)
-
-
-def start_from_parts(module: ClipBERT, grid: str | Path, bert: str | Path) -> None:
-    """The fallback: a grid-feature ResNet (detectron2) and BERT; the rest stays as initialised.
-
-    Row and column tables, the grid encoder and the classifier are in neither file.
-    """
-    parts = {
-        "cnn.feature.backbone.": (grid, _grid_name),
-        "transformer.bert.embeddings.": (bert, _bert_name),
-        "transformer.bert.encoder.": (bert, _bert_name),
-        "transformer.bert.pooler.": (bert, _bert_name),
-    }
-    own = module.state_dict()
-    for prefix, (path, rename) in parts.items():
-        found = {rename(k): v for k, v in checkpoint.tensors(path, WRAPPERS).items()}
-        named = _used({k: v for k, v in found.items() if k.startswith(prefix)})
-        rest = {k: v for k, v in own.items() if not k.startswith(prefix)}
-        checkpoint.load_into(module, rest | named, path)
-        own = module.state_dict()
-
-
-def _grid_name(name: str) -> str:
-    return f"cnn.feature.{name}" if name.startswith("backbone.") else name
-
-
-def _bert_name(name: str) -> str:
-    name = name if name.startswith("bert.") else f"bert.{name}"
-    # Files of 2018 call the two parameters of a LayerNorm by their letters.
-    name = re.sub(r"LayerNorm\.gamma$", "LayerNorm.weight", name)
-    return "transformer." + re.sub(r"LayerNorm\.beta$", "LayerNorm.bias", name)
-
-
-def released(path: str | Path) -> dict[str, Any]:
-    """Tensors of a ClipBERT checkpoint without the ones that no part of the model uses."""
-    return _used(checkpoint.tensors(path, WRAPPERS))
-
-
-def _used(named: Mapping[str, Any]) -> dict[str, Any]:
-    return {k: v for k, v in named.items() if not any(re.fullmatch(p, k) for p in IGNORED)}
