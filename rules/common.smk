@@ -18,6 +18,7 @@ os.environ.pop("VIREO_CONFIG", None)
 if not workflow.remote_exec:
     cleanup.remove_stale_temp()
     cleanup.quarantine_truncated()
+    cleanup.quarantine_changed()
 try:
     config = cfg.load(workflow.config_settings.configfiles or [], dict(config))
     RESOLVED = cfg.write_resolved(config)

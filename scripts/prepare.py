@@ -15,6 +15,7 @@ from vireo.fetch import receipt
 from vireo.tables import items as item_table
 from vireo.utils import cli
 from vireo.utils.cli import log
+from vireo.utils.files import portable
 
 SHOWN = 5
 
@@ -43,6 +44,7 @@ def main() -> int:
     videos = module.videos(sources, items, block)
     log.info("%s: %d items on %d videos", args.benchmark, len(items), items["video"].nunique())
     report(items, videos)
+    videos["path"] = [path if path is None else portable(path) for path in videos["path"]]
     item_table.write(videos, args.videos)
     item_table.write(items, args.items)
     return 0

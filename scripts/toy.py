@@ -9,7 +9,7 @@ from pathlib import Path
 
 from vireo import toy
 from vireo.utils import cli
-from vireo.utils.files import sha256, write_json
+from vireo.utils.files import portable, sha256, write_json
 
 SMALL = 1_000_000  # bytes; larger files are videos, whose bytes may change with the encoder
 ANNOTATIONS = {".json", ".parquet", ".srt"}
@@ -19,13 +19,14 @@ def receipt(artifact: str, root: Path) -> dict[str, object]:
     """List what lies in `root` with sizes, and the hashes of its annotation files."""
     files = {}
     for path in sorted(p for p in root.rglob("*") if p.is_file()):
-        size = path.stat().st_size
-        hashed = path.suffix in ANNOTATIONS and size <= SMALL
+        seen = path.stat()
+        hashed = path.suffix in ANNOTATIONS and seen.st_size <= SMALL
         files[path.relative_to(root).as_posix()] = {
-            "size": size,
+            "size": seen.st_size,
+            "mtime_ns": seen.st_mtime_ns,
             "sha256": sha256(path) if hashed else None,
         }
-    return {"artifact": artifact, "root": str(root), "files": files, "source": "toy"}
+    return {"artifact": artifact, "root": portable(root), "files": files, "source": "toy"}
 
 
 def main() -> int:

@@ -40,8 +40,7 @@ def fetch(
     for fewer in state.fewer:
         log.warning("%s: %s; the rest will be reported as missing", name, fewer)
     listed: dict[str, dict[str, Any]] = {
-        shown: {"size": path.stat().st_size, "sha256": receipt.hash_of(path)}
-        for shown, path in sorted(state.listed.items())
+        shown: receipt.facts(path) for shown, path in sorted(state.listed.items())
     }
     if not own:
         for shown, facts in listed.items():

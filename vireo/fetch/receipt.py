@@ -54,14 +54,8 @@ def _shared_json(path: Path) -> Iterator[dict[str, Any]]:
 def hash_of(path: Path) -> str:
     """sha256 of a file, from the cache while size, time of change and inode are the same."""
     stat = path.stat()
-    key, mark = str(path.resolve()), _mark(stat)
-    try:
-        known = (files.read_json(HASHES) if HASHES.exists() else {}).get(key)
-    except VireoError:
-        # The cache may be deleted or damaged at any time; it is only made again.
-        HASHES.unlink(missing_ok=True)
-        known = None
-    if known and known[:-1] == mark:
+    known = _remembered().get(str(path.resolve()))
+    if known and known[:-1] == _mark(stat):
         return known[-1]
     if stat.st_size > 1 << 28:
         log.info("checking %s (%s)", path, readable(stat.st_size))
@@ -75,6 +69,16 @@ def remember_hash(path: Path, sha256: str) -> None:
     stat = path.stat()
     with _shared_json(HASHES) as cache:
         cache[str(path.resolve())] = [*_mark(stat), sha256]
+
+
+def _remembered() -> dict[str, list[Any]]:
+    """Path -> size, mtime_ns, inode, sha256 of the files that were hashed earlier."""
+    try:
+        return files.read_json(HASHES) if HASHES.exists() else {}
+    except VireoError:
+        # The cache may be deleted or damaged at any time; it is only made again.
+        HASHES.unlink(missing_ok=True)
+        return {}
 
 
 def _mark(stat: os.stat_result) -> list[int]:
@@ -151,13 +155,48 @@ def read(path: str | Path) -> dict[str, Any]:
             f"`python scripts/fetch.py {name}`"
         )
     receipt = files.read_json(path, "receipt")
-    root = Path(receipt["root"])
+    root = located(receipt)
+    receipt["root"] = str(root)
     if not root.exists():
         raise VireoError(
             f"{path} points to {root}, which is not there any more; delete the receipt and run "
             "the command again"
         )
     return receipt
+
+
+def located(receipt: dict[str, Any]) -> Path:
+    """The folder that a receipt speaks of.
+
+    Receipts of earlier versions hold absolute paths: in a copied project, what was downloaded there
+    (`…/data/<artifact>`) is looked for here.
+    """
+    root, local = Path(receipt["root"]), Path("data", receipt["artifact"])
+    own = str(receipt.get("source", "")).startswith("own ")
+    moved = root.is_absolute() and root.parts[-2:] == local.parts and local.is_dir()
+    return local if moved and not own else root
+
+
+def changed(path: str | Path) -> str | None:
+    """The first file that is another one than its receipt says, in words; None without any.
+
+    A file is read again only if its size, time of change or inode are not the recorded ones.
+    Absent files are not changed ones. VireoError when the receipt is no receipt.
+    """
+    receipt = files.read_json(path, "receipt")
+    root, remembered = located(receipt), _remembered()
+    for name, then in receipt["files"].items():
+        file = root / name
+        if not then.get("sha256") or not file.is_file():
+            continue  # videos: the inventory looks after them
+        now = file.stat()
+        if now.st_size != then["size"]:
+            return f"{file} has {now.st_size} bytes, it had {then['size']}"
+        if str(file.resolve()) not in remembered and then.get("mtime_ns") == now.st_mtime_ns:
+            continue
+        if hash_of(file) != then["sha256"]:
+            return f"{file} has another content (sha256)"
+    return None
 
 
 def only_file(path: str | Path, name: str | None = None) -> Path:
@@ -196,6 +235,12 @@ def named(block: dict[str, Any], role: str) -> Path | None:
     return found[0]
 
 
+def facts(path: Path) -> dict[str, Any]:
+    """What a receipt says of a file."""
+    seen = path.stat()  # before it is read: a change meanwhile is noticed later
+    return {"size": seen.st_size, "mtime_ns": seen.st_mtime_ns, "sha256": hash_of(path)}
+
+
 def write(
     path: str | Path,
     artifact: str,
@@ -205,10 +250,10 @@ def write(
     found: dict[str, int] | None = None,
     licence: str | None = None,
 ) -> dict[str, Any]:
-    """Write a receipt: `listed` are files relative to `root` with size and sha256."""
+    """Write a receipt: `listed` are files relative to `root` with size, mtime_ns and sha256."""
     receipt = {
         "artifact": artifact,
-        "root": os.path.abspath(root),
+        "root": files.portable(root),
         "files": listed,
         "source": source,
         "found": found or {},

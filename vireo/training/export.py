@@ -50,6 +50,25 @@ def write_tensors(path: Path, tensors: "dict[str, Tensor]", about: dict[str, str
         raise VireoError(f"not writing {path}: NaN or infinity in {', '.join(bad[:5])}")
     with files.atomic(path, suffix=".safetensors") as tmp:
         save_file(plain, tmp, metadata={"format": "pt", **about})
+        sort_metadata(tmp)
+
+
+def sort_metadata(path: Path) -> None:
+    """Bring the metadata in a `.safetensors` header into the order of their names, in place.
+
+    The writer puts them in an order of chance (a hash map with a seed per process), so that equal
+    weights would have different hashes.
+    """
+    with open(path, "r+b") as file:
+        length = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(length))
+        metadata = header.pop("__metadata__")
+        ordered = {"__metadata__": dict(sorted(metadata.items())), **header}
+        text = json.dumps(ordered, separators=(",", ":"), ensure_ascii=False).encode()
+        if len(text) > length:
+            raise VireoError(f"cannot write {path}: its header is not as this version knows it")
+        file.seek(8)
+        file.write(text.ljust(length))
 
 
 def failures(folder: Path) -> list[dict[str, Any]]:

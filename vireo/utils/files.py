@@ -124,6 +124,15 @@ def digest(value: Any, length: int = 16) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:length]
 
 
+def portable(path: str | Path) -> str:
+    """A path relative to the working directory where it lies inside, absolute elsewhere.
+
+    What is written with such paths still means the project's own files when it is copied or moved.
+    """
+    full, here = os.path.abspath(path), os.getcwd()
+    return os.path.relpath(full, here) if Path(full).is_relative_to(here) else full
+
+
 def inside(root: str | Path, name: str) -> Path:
     """`root / name`, refusing any name from outside that would leave `root` (ids, members)."""
     root = Path(root)

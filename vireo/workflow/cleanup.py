@@ -12,6 +12,8 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+from vireo.errors import VireoError
+from vireo.fetch.receipt import changed
 from vireo.utils.cli import log
 from vireo.utils.files import abandoned
 
@@ -88,4 +90,24 @@ def quarantine_truncated(root: str | Path = ".") -> list[Path]:
                 continue
             log.warning("%s is cut short: put aside as .torn, it will be made again", path)
             found.append(path)
+    return found
+
+
+def quarantine_changed(root: str | Path = ".") -> list[Path]:
+    """Rename receipts whose files have been replaced to `<name>.changed`; returns their paths.
+
+    Rule fetch then looks at the files again: what depends on them is made again, unless they are
+    downloads that are no longer what was downloaded, which it refuses. Files with the recorded
+    size, time and inode are not read.
+    """
+    found = []
+    for path in sorted(Path(root).glob("data/receipts/*.json")):
+        try:
+            if (why := changed(path)) is None:
+                continue
+            os.replace(path, path.with_name(f"{path.name}.changed"))
+        except (VireoError, OSError, KeyError, TypeError, AttributeError):
+            continue  # its reader will say what is wrong with it
+        log.warning("%s, so %s is put aside and made again", why, path)
+        found.append(path)
     return found

@@ -14,11 +14,14 @@ from typing import Any
 
 from vireo import config as cfg
 from vireo.errors import VireoError
+from vireo.fetch.receipt import located
 from vireo.inference import cache_key, weights
 from vireo.results import papers
 from vireo.utils.files import digest, read_json
 from vireo.utils.gpus import visible_gpus
 from vireo.workflow.resources import Resources
+
+INVENTORY = "paths of the project are relative"  # what an inventory holds, apart from the tree
 
 
 class Plan:
@@ -238,9 +241,9 @@ class Plan:
                 receipt = Path(self.receipt(artifact))
                 if not receipt.exists():
                     raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(receipt))
-                root = Path(read_json(receipt, "receipt")["root"])
+                root = located(read_json(receipt, "receipt"))
             marks.append(fingerprint(root))
-        return digest(marks)
+        return digest([*marks, INVENTORY])
 
     def scans_key(self, wc: Any) -> str:
         """What changes the videos made of scans, apart from the scans."""
