@@ -140,16 +140,26 @@ def config_readme() -> str:
 
 
 def parity_page() -> str:
-    """Text of docs/parity.md: every `# parity:` note of the code, by file."""
+    """Text of docs/parity.md: every `# parity: behaviour | effect | option` note, by file."""
     parts = [
         "# Quirks that are reproduced",
         "",
         "Written by `scripts/generate.py` from the `# parity:` notes in the code. Each is a "
-        "behaviour of the authors' code that changes numbers; the default reproduces it.",
+        "behaviour of the authors' code that changes numbers, and the default here. *Option* is "
+        "what gives the corrected behaviour, where there is one.",
         "",
-        "| where | what, and why |",
-        "|---|---|",
+        "| where | behaviour of the reference | effect | option |",
+        "|---|---|---|---|",
     ]
+    for path, note in parity_notes():
+        cells = [cell.strip() for cell in note.split(" | ")]
+        cells += [""] * (3 - len(cells))
+        parts.append(f"| `{path}` | " + " | ".join(cells) + " |")
+    return "\n".join(parts) + "\n"
+
+
+def parity_notes() -> Iterator[tuple[str, str]]:
+    """File and text of each note of the code and the configuration."""
     sources = [*sorted((HOME / "vireo").rglob("*.py")), *sorted((HOME / "config").glob("*.yaml"))]
     for path in sources:
         lines = path.read_text(encoding="utf-8").splitlines()
@@ -162,9 +172,7 @@ def parity_page() -> str:
                 if not text.startswith("# ") or "# parity:" in text:
                     break
                 note += " " + text[2:].strip()
-            where = path.relative_to(HOME).as_posix()
-            parts.append(f"| `{where}` | {note.replace('|', chr(92) + '|')} |")
-    return "\n".join(parts) + "\n"
+            yield path.relative_to(HOME).as_posix(), note
 
 
 # Targets that between them need every rule.

@@ -36,6 +36,7 @@ SIZES: dict[str, dict[str, int]] = {
 _OPTIONAL = {
     **{"context_length": 32, "vocab_size": 49408, "drop_path": 0.1, "checkpoint_num": 0},
     # parity: the authors' code has QuickGELU everywhere, also over weights trained with plain GELU
+    # | scores of DataComp weights, which were trained with plain GELU | `arch.act: gelu`
     "act": "quick_gelu",
 }
 _MULTIPLES = {"image_size": "patch_size", "width": "heads", "text_width": "text_heads"}
@@ -100,7 +101,8 @@ class VisionEncoder(nn.Module):
             )
         time = self.temporal_positional_embedding[0]
         if count == 1:
-            time = time.mean(0, keepdim=True)  # parity: an image gets the mean of all frames' rows
+            # parity: an image gets the mean of all frames' rows | features of single frames | none
+            time = time.mean(0, keepdim=True)
         x = x.flatten(3).permute(0, 3, 2, 1)  # [B,g*g,T,W]
         x = x + self.positional_embedding[1:, None] + time
         return x.flatten(1, 2)
@@ -209,7 +211,9 @@ def full_arch(what: str, arch: dict[str, Any], required: Iterable[str]) -> dict[
 class Model:
     """A `DualEncoder`: video and text embedded on one device, in one dtype, without gradients."""
 
-    logit_scale = 100.0  # parity: inference multiplies by 100, whatever `temp` the file holds
+    # parity: inference multiplies by 100, whatever `temp` the file holds | the scale of option
+    # probabilities; rankings are the same | none
+    logit_scale = 100.0
 
     def __init__(self, module: ViCLIP, transform: Preprocess) -> None:
         self.module = module.eval().requires_grad_(False)

@@ -41,7 +41,9 @@ DEFAULTS: dict[str, Any] = {
     "image_size": 224,
     "patch_size": 16,
     "num_frames": 8,
-    "tubelet": 1,  # parity: the reference's argument defaults to 2, every published script says 1
+    # parity: the reference's argument defaults to 2, every published script says 1 | 2 would halve
+    # the temporal positions | `arch.tubelet: 2`
+    "tubelet": 1,
     "image": False,  # the image model: one frame, 2-D patches, no temporal table
     "drop": 0.0,
     "drop_path": 0.1,
@@ -92,6 +94,7 @@ class Trunk(nn.Module):
         self.pos_drop = nn.Dropout(arch["drop"])
         rates = np.linspace(0, arch["drop_path"], depth).tolist()
         # parity: one more 0 in front shifts the rates by one block; the last goes to the final sum
+        # | drop-path rates lag by one block in training; inference is not touched | none
         self.layers = nn.ModuleList(
             Block(width, rate, arch["scan"]) for rate in [0.0, *rates][:depth]
         )
@@ -327,7 +330,9 @@ def fit(
         change(temporal, lambda x: resample(x, wanted[temporal][1]))
     keep = head_rows
     if keep is None and wanted.get("head.bias") == (400,) and _rows(named) == 710:
-        keep = range(400)  # parity: K710's first 400 classes are K400's
+        # parity: K710's first 400 classes are K400's | the head keeps its first 400 rows |
+        # `head_rows`
+        keep = range(400)
     if keep is not None:
         if len(keep) != module.arch["num_classes"] or max(keep) >= _rows(named):
             raise VireoError(
@@ -364,7 +369,7 @@ STARTS: dict[str, Start] = {
     "image": Start(("head.",), ("head.", "temporal_pos_embedding")),
     "pretrain": Start(("norm.", "clip_decoder."), ("norm_f.", "head.")),
     # parity: the Breakfast and COIN Ti scripts load a 32-frame table into a 64-frame model and so
-    # leave it at zero
+    # leave it at zero | temporal positions start at zero there | `model.start: new_head`
     "new_head_and_time": Start(
         ("head.", "temporal_pos_embedding"), ("head.", "temporal_pos_embedding")
     ),

@@ -15,14 +15,18 @@ from vireo.errors import VireoError
 def resize_temporal(table: Tensor, count: int) -> Tensor:
     """[1,T,W] -> [1,count,W]: linear along time when longer, the first rows when shorter."""
     if count <= table.shape[1]:
-        return table[:, :count]  # parity: the reference truncates, it does not resample
+        # parity: the reference truncates, it does not resample | a model with fewer frames sees the
+        # first rows of the time table | none
+        return table[:, :count]
     return linear(table, count)
 
 
 def resize_text(table: Tensor, count: int) -> Tensor:
     """[L,W] -> [count,W]: linear along positions when longer, the first rows when shorter."""
     if count <= table.shape[0]:
-        return table[:count]  # parity: CLIP's 77 rows are cut to their first 32
+        # parity: CLIP's 77 rows are cut to their first 32 | texts end at 32 tokens |
+        # `arch.context_length`
+        return table[:count]
     return linear(table[None], count)[0]
 
 

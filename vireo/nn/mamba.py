@@ -113,7 +113,9 @@ class Mixer(nn.Module):
             for name in (f"x_proj{suffix}", f"dt_proj{suffix}"):
                 linear_init(self.get_submodule(name), generator)  # type: ignore[arg-type]
             # parity: the general rule for linear layers runs after Mamba's own and wipes out its
-            # special start of dt_proj, so delta starts at softplus(0) = 0.69, not 0.001 to 0.1
+            # special start of dt_proj, so delta starts at softplus(0) = 0.69, not 0.001 to 0.1 |
+            # changes where training from scratch starts; loaded weights are not touched |
+            # `arch.steps: mamba`
             if steps == "mamba":
                 step_init(self.get_submodule(f"dt_proj{suffix}"), generator)  # type: ignore[arg-type]
         linear_init(self.in_proj, generator)

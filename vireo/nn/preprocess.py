@@ -73,5 +73,6 @@ class Preprocess:
             return frames
         stacked = torch.from_numpy(np.ascontiguousarray(frames)).permute(0, 3, 1, 2)
         # parity: the authors' torchvision 0.15 did not antialias tensors, newer ones do by default
+        # | 9 to 10 grey levels a pixel on detailed frames | `resize: {antialias: true}`
         antialias = bool(spec.get("antialias", False))
         return resize(stacked, size, modes[kernel], antialias=antialias).permute(0, 2, 3, 1).numpy()

@@ -11,7 +11,8 @@ _DELETED = str.maketrans("-/", "  ", ",.'!?\"()*#:;~")
 def clean_caption(text: str, most: int | None = None) -> str:
     """Lower case, without punctuation, hyphens and slashes as blanks, at most `most` words."""
     text = text.lower().translate(_DELETED).replace("<person>", "person")
-    # parity: a single tab or line break inside the text stays, only runs become one blank
+    # parity: a single tab or line break inside the text stays, only runs become one blank | other
+    # tokens for captions that hold one | none
     text = re.sub(r"\s{2,}", " ", text).rstrip("\n").strip(" ")
     return text if most is None else " ".join(text.split(" ")[:most])
 

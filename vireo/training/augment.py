@@ -41,7 +41,8 @@ def resize(clip: Tensor, size: int, how: str = "bicubic") -> Tensor:
     """uint8 [T,3,H,W] -> uint8 [T,3,size,size], bicubic or bilinear, without antialiasing."""
     if clip.shape[-2:] == (size, size):
         return clip
-    # parity: torchvision before 0.17 did not antialias tensors
+    # parity: torchvision before 0.17 did not antialias tensors | training frames are sharper and
+    # noisier than antialiased ones | none
     grown = F.interpolate(
         clip.float(), size=(size, size), mode=how, align_corners=False, antialias=False
     )

@@ -50,7 +50,8 @@ class Clips(ResamplingDataset):
         which = int(np.searchsorted(self.starts, index, "right")) - 1
         pairs, root = self.corpora[which]
         pair = pairs[index - self.starts[which]]
-        # parity: ids are numbers within a corpus, so two corpora share them; `joint` ids differ
+        # parity: ids are numbers within a corpus, so two corpora share them; `joint` ids differ |
+        # pairs of two corpora count as the same video in the loss | `data.ids: joint`
         number = index if self.joint_ids else pair.number
         return pair, files.inside(root, pair.video), number
 

@@ -37,7 +37,9 @@ def gather(rows: Tensor, way: str = "reference") -> Tensor:
         raise unknown("way to gather", way, GATHERS)
     if not torch.distributed.is_initialized() or torch.distributed.get_world_size() == 1:
         return rows
-    # parity: encoder gradients are 1/W of a single process's, those of the temperature are not
+    # parity: encoder gradients are 1/W of a single process's, those of the temperature are not |
+    # with W processes the encoders learn W times slower than the temperature; Adam hides most of it
+    # | `model.gather: corrected`
     scale = 1.0 if way == "reference" else float(torch.distributed.get_world_size())
     return _Gather.apply(rows, scale)
 

@@ -126,7 +126,8 @@ class SqlitePairs:
 
 def holds_labels(path: Path) -> bool:
     """Whether a list's captions are class names, by the name of the file."""
-    # parity: as the reference tells them; "raw" in the name keeps them as they are
+    # parity: a list holds class names if its file name has "kinetics" without "raw" | captions of
+    # such a list are put into sentences | rename the list
     return "kinetics" in path.name and "raw" not in path.name
 
 
@@ -137,5 +138,6 @@ def read(path: Path, share: float = 1.0, min_words: int = 2) -> Pairs:
     """
     if not path.is_file():
         raise VireoError(f"training list not found: {path}")
-    # parity: only JSON lists are subsampled and rid of captions under two words
+    # parity: only JSON lists are subsampled and rid of captions under two words | SQLite lists are
+    # used in full | none
     return JsonPairs(path, share, min_words) if ".json" in path.name else SqlitePairs(path)

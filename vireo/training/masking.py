@@ -43,7 +43,8 @@ def random(frames: int, side: int, ratio: float, noise: Tensor) -> Tensor:
 
 def tube_row(frames: int, side: int, ratio: float, noise: Tensor) -> Tensor:
     """`int(ratio * side)` whole rows of each frame."""
-    # parity: in spite of its name every frame has rows of its own
+    # parity: in spite of its name every frame has rows of its own | masked rows differ from frame
+    # to frame | none
     rows = _lowest(noise[..., :side], int(ratio * side))
     return rows.unsqueeze(-1).expand(-1, -1, -1, side).flatten(2)
 

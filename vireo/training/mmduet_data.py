@@ -87,7 +87,7 @@ def captions(annotations: dict[str, Any], metadata: Metadata, fps: float) -> Ite
                 last_text = entry["text"]
                 if frames <= seen:
                     # parity: of two captions at one time the later text stands, with the earlier's
-                    # response frames
+                    # response frames | one of the two captions is never learned | none
                     if turns:
                         turns[-1] = {**turns[-1], "content": entry["text"]}
                     continue
@@ -98,7 +98,8 @@ def captions(annotations: dict[str, Any], metadata: Metadata, fps: float) -> Ite
                         "role": "assistant",
                         "content": entry["text"],
                         "learn": entry.get("learn", True),
-                        # parity: not cut to the turn's frames, so labels can outgrow them
+                        # parity: not cut to the turn's frames, so labels can outgrow them | a few
+                        # labels are cut off at the end of a sample | none
                         "response_frame_num": number,
                     }
                 )
@@ -153,7 +154,8 @@ def grounding(
             start, end = int(first * fps), int(last * fps)
             if start > seen:
                 related.append({"related": False, "num_frames": start - seen})
-            # parity: overlapping spans count twice, so labels can outgrow the frames
+            # parity: overlapping spans count twice, so labels can outgrow the frames | frames in
+            # two spans shift the labels behind them | none
             related.append({"related": True, "num_frames": end - start})
             seen = end
         if seen < whole:
@@ -194,7 +196,8 @@ def with_waiting(sample: Sample, frames: int) -> Sample:
     frames = min(frames, sample.start)
     if frames <= 0:
         return sample
-    # parity: `learn` is the number of frames less one, so that a single frame is not learned
+    # parity: `learn` is the number of frames less one, so that a single frame is not learned | one
+    # frame before a question carries no loss | none
     turn = {"role": "stream", "num_frames": frames, "learn": frames - 1}
     return replace(sample, start=sample.start - frames, turns=(turn, *sample.turns))
 
@@ -204,7 +207,8 @@ def clipped(sample: Sample, most: int) -> Sample:
     seen, kept = 0, []
     for turn in sample.turns:
         if turn["role"] == "stream":
-            # parity: at exactly the limit the answer that follows is dropped as well
+            # parity: at exactly the limit the answer that follows is dropped as well | a sample of
+            # exactly the limit loses its last answer | none
             if seen + turn["num_frames"] >= most:
                 kept.append({**turn, "num_frames": most - seen})
                 return replace(sample, end=sample.start + most, turns=tuple(kept))

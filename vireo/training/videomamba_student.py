@@ -79,7 +79,8 @@ class Student(Trunk):
             found.append(self.norm(residual + self.drop_path(hidden)))
         else:
             # parity: the reference's fused path hands on the stream before the last mixer's output
-            # is added, and not normalised: the last mixer and norm are never trained
+            # is added, and not normalised: the last mixer and norm are never trained | the released
+            # student has an untrained last mixer and norm | `arch.last_mixer: true`
             found.append(residual)
         return torch.stack(found)
 

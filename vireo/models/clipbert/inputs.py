@@ -63,7 +63,8 @@ class Transform:
             else (int(size * height / width), size)
         )
         x = F.interpolate(x, size=target, mode="bilinear", align_corners=False)
-        # parity: padding is 0 before the mean is subtracted, so it ends as minus the mean
+        # parity: padding is 0 before the mean is subtracted, so it ends as minus the mean | borders
+        # are not the mean colour | none
         return F.pad(x, (0, size - target[1], 0, size - target[0]))
 
     def normalise(self, x: Tensor) -> Tensor:

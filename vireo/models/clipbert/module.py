@@ -49,7 +49,8 @@ class GridFeatures(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """RGB [B,3,H,W], mean subtracted, 0..255 scale -> [B,H/64,W/64,C]."""
-        # parity: the backbone came from Caffe, which reads BGR
+        # parity: the backbone came from Caffe, which reads BGR | channels are flipped before the
+        # backbone | none
         grid = self.grid_encoder(self.feature.backbone(x.flip(1)))
         return grid.permute(0, 2, 3, 1)
 
@@ -79,7 +80,8 @@ class VisualEmbeddings(nn.Module):
     def __init__(self, arch: dict[str, Any]) -> None:
         super().__init__()
         width = arch["hidden_size"]
-        # parity: a table of positions is in the files and never used
+        # parity: a table of positions is in the files and never used | none; the key must be there
+        # to load strictly | none
         self.position_embeddings = nn.Embedding(arch["positions"], width)
         self.row_position_embeddings = nn.Embedding(arch["rows"], width)
         self.col_position_embeddings = nn.Embedding(arch["columns"], width)
@@ -126,7 +128,8 @@ class Bert(nn.Module):
         visual = self.visual_embeddings(grid)
         x = torch.cat([self.embeddings(ids), visual], dim=1)
         seen = torch.cat([mask, mask.new_ones(visual.shape[:2])], dim=1)
-        # parity: padding gets -10000 added to its attention, not minus infinity
+        # parity: padding gets -10000 added to its attention, not minus infinity | logits in the
+        # last digits | none
         bias = (1.0 - seen.to(x.dtype))[:, None, None] * -10000.0
         bias = bias.expand(-1, 1, x.shape[1], -1)
         return self.encoder(x, attention_mask=bias).last_hidden_state
@@ -163,7 +166,8 @@ class ClipBERT(nn.Module):
         """Clips [B,n,T,3,H,W] -> grids [B,n,h,w,C]: the mean over a clip's frames."""
         if self.arch["blind"]:  # the baseline that sees nothing: one empty cell per clip
             return clips.new_zeros(*clips.shape[:2], 1, 1, self.arch["hidden_size"])
-        # parity: no position in time; a clip is the mean of its frames
+        # parity: no position in time; a clip is the mean of its frames | the order of a clip's
+        # frames does not matter | none
         grids = self.cnn(clips.flatten(0, 2))
         return grids.unflatten(0, clips.shape[:3]).mean(2)
 

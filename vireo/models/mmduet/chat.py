@@ -107,7 +107,8 @@ class ChatTokenizer:
 
 def clean(text: str) -> str:
     """Remove the spaces that tokenizers put before punctuation and inside contractions."""
-    # parity: the answers are decoded with the tokenizer library's clean-up of spaces
+    # parity: the answers are decoded with the tokenizer library's clean-up of spaces | texts of
+    # replies | none
     text = re.sub(r" ([.?!,])", r"\1", text).replace(" ' ", "'")
     return re.sub(r" (n't|'m|'s|'ve|'re)", r"\1", text)
 
@@ -198,7 +199,8 @@ class Outcome:
 
     def line(self, question_id: str, duration: float | None = None) -> dict[str, Any]:
         """The output line of the original code (scores rounded to three decimals)."""
-        # parity: metrics are computed from scores of three decimals
+        # parity: metrics are computed from scores of three decimals | scores near a threshold |
+        # none
         debug = [{k: round(v, 3) for k, v in frame.items()} for frame in self.frames]
         return {
             "question_id": question_id,

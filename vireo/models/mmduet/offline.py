@@ -224,7 +224,8 @@ def _removed(
         answered = bool(fired) and fired[-1] == frame - 1
         before = reading.asked[frame - 1] if frame else 0
         if answered and reading.asked[frame] > before:
-            # parity: the question's turn opens without closing the one before the answer
+            # parity: the question's turn opens without closing the one before the answer | as the
+            # frame-by-frame loop | none
             reading, shared = reading.upto(frame), min(shared, frame)
             memory.crop(reading.ends[-1])
             state = State(frame, before, "assistant")

@@ -88,7 +88,9 @@ class Session:
         settings = self.settings
         if settings.query_order == "before_frame":
             if self.queue and self.queue[0]["time"] <= self.time:
-                self._question(self.queue.pop(0))  # parity: one question a frame
+                # parity: one question a frame | of two questions at one time the second is asked a
+                # frame later | `prompt.watch.query_order: after_frame`
+                self._question(self.queue.pop(0))
         else:
             while self.queue and self.queue[0]["time"] < self.time:
                 self._question(self.queue.pop(0))
@@ -104,9 +106,11 @@ class Session:
         """Feed a user turn and open a stream turn."""
         parts = ""
         if self.memory.length == 0 and self.settings.system_prompt == "always":
-            # parity: the reference drops the system prompt when a question comes first
+            # parity: the reference drops the system prompt when a question comes first | scores of
+            # videos whose question comes first | `prompt.watch.system_prompt: always`
             parts = talk.system(self.settings.system_text)
-        # parity: after an answer the turn before is not closed
+        # parity: after an answer the turn before is not closed | scores after a reply that stays in
+        # the context | none
         parts += talk.user(turn["content"], close=self.last_role == "stream") + talk.STREAM
         self.model.module.read(self.model.embed_text(parts), self.memory)
         self.last_role = "user"
@@ -117,7 +121,8 @@ class Session:
         """Feed one frame with what must come before it; its two scores."""
         before: list[int] = []
         if self.memory.length == 0:
-            # parity: the first frame follows the system prompt without opening a stream turn
+            # parity: the first frame follows the system prompt without opening a stream turn |
+            # scores of the first frames | none
             before = self.model.text.ids(talk.system(self.settings.system_text))
         elif self.last_role == "assistant" and not self.settings.remove_assistant_turns:
             assert self.last_token is not None

@@ -271,12 +271,14 @@ def losses(out: dict[str, Tensor], batch: Batch, wiring: str) -> tuple[Tensor, M
     """Mean cross-entropy of labelled tokens plus that of all labelled frames, both heads as one."""
     labels = batch["labels"]
     if not (labels != mmduet_data.IGNORE).any():
-        # parity: without a label the first position is given the second token
+        # parity: without a label the first position is given the second token | a sample without
+        # labels still gives a word loss | none
         labels = labels.clone()
         labels[:, 0] = batch["ids"][:, 1]
     words = F.cross_entropy(out["logits"].flatten(0, 1).float(), labels.flatten())
     if wiring == "reference":
-        # parity: the released code passes the labels under names that the model ignores
+        # parity: the released code passes the labels under names that the model ignores | with
+        # `wiring: reference` the two heads are never trained | `model.wiring: fixed`, the default
         return words, {"words": words.detach(), "video": torch.zeros(())}
     logits = torch.cat([out["informative"], out["relevance"]]).flatten(0, 1).float()
     marks = torch.cat([batch["informative"], batch["relevance"]]).flatten()

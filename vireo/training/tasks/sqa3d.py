@@ -106,7 +106,8 @@ class Task(Protocol):
         items = module.items(roots, {"splits": [split]})
         known = items["answer"].isin(self.labels)
         if split == "train" and not known.all():
-            # parity: the reference stops at an answer outside the dictionary; we leave it out
+            # parity: the reference stops at an answer outside the dictionary; we leave it out |
+            # none on the released annotations, whose answers are all in the dictionary | none
             count = int((~known).sum())
             log.warning("%d training questions (%s …) left out", count, UNKNOWN)
             items = items[known]
@@ -204,7 +205,8 @@ class Task(Protocol):
                 if p.requires_grad and name.startswith(part)
             ]
             for exempt, decay in ((False, float(options.get("weight_decay", 1e-3))), (True, 0.0)):
-                # parity: by substring, as the reference does
+                # parity: by substring, as the reference does | which parameters have no weight
+                # decay | none
                 chosen = [(n, p) for n, p in named if any(word in n for word in NO_DECAY) == exempt]
                 group = {"weight_decay": decay, "lr_scale": scale, "names": [n for n, _ in chosen]}
                 groups.append({"params": [p for _, p in chosen], **group})

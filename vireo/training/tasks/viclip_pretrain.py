@@ -32,7 +32,8 @@ NO_DECAY = (
     "vision_encoder.positional_embedding",
     "vision_encoder.temporal_positional_embedding",
     "text_encoder.positional_embedding",
-    # parity: the exclusion of the token table is misspelt in the reference, so it decays
+    # parity: the exclusion of the token table is misspelt in the reference, so it decays | only
+    # where the text tower is trained | none
 )
 TEMP_FLOOR = 0.01
 DATA = {

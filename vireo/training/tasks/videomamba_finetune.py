@@ -107,6 +107,7 @@ class Task(viclip_finetune.Task):
         scale = faithful if self.options["decay_rule"] == "faithful" else corrected
         split: dict[tuple[float, float], dict[str, Any]] = {}
         # parity: A_log is two-dimensional and so decays; the authors' marks against it are not read
+        # | A_log shrinks with weight decay | none
         for group in optim.decay_groups(model, decay, NO_DECAY):
             for name, parameter in zip(group["names"], group["params"], strict=True):
                 key = group["weight_decay"], scale(name, depth, factor)
@@ -132,7 +133,8 @@ def lr_factor(recipe: dict[str, Any], per: float | None, repeats: int) -> float:
 def faithful(name: str, depth: int, factor: float) -> float:
     """Multiple of the learning rate as in the reference."""
     # parity: its rule for blocks is commented out, so all blocks keep the whole rate and the
-    # embeddings get that of a layer below the first: with 0.75 and 24 blocks they stand still
+    # embeddings get that of a layer below the first: with 0.75 and 24 blocks they stand still |
+    # layer decay acts on the embeddings only | `model.decay_rule: corrected`
     return factor ** (depth + 1) if name.startswith(EMBEDDINGS) else 1.0
 
 
