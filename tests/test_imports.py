@@ -6,6 +6,7 @@ count here as there; those for type checkers only count too.
 
 import ast
 from collections.abc import Iterator
+from functools import cache
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
@@ -20,6 +21,7 @@ def module_name(path: Path) -> str:
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
+@cache
 def sources(folder: str) -> dict[str, ast.Module]:
     """Module name -> syntax tree of every file of a folder."""
     paths = sorted((HOME / folder).rglob("*.py"))
@@ -113,7 +115,7 @@ def private_uses(module: str, tree: ast.Module) -> Iterator[str]:
                     yield f"{text} (line {node.lineno})"
 
 
-@pytest.mark.parametrize("folder", ["vireo", "scripts", "bench"])
+@pytest.mark.parametrize("folder", ["vireo", "scripts", "bench", "tests"])
 def test_private_names_stay_in_their_file(folder: str) -> None:
     found = [
         f"{module}: {use}"

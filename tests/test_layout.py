@@ -82,3 +82,21 @@ def test_files_stay_small(limit: int) -> None:
 def test_golden_files_stay_small() -> None:
     total = sum(p.stat().st_size for p in (HOME / "tests/golden").rglob("*") if p.is_file())
     assert total <= 20 * 2**20
+
+
+# Tests of what is no room: commands, documents, whole runs, and what they read.
+NO_ROOMS = {"commands", "conda", "docs", "e2e", "faults", "golden", "real", "scripts", "slurm"}
+
+
+def folders(root: Path) -> set[str]:
+    """Folders with Python files of ours, relative to the root."""
+    paths = (path.relative_to(root) for path in tracked("*.py") if path.is_relative_to(root))
+    return {parent.as_posix() for path in paths for parent in path.parents} - {"."}
+
+
+def test_tests_mirror_the_rooms() -> None:
+    rooms, tests = folders(HOME / "vireo"), folders(HOME / "tests")
+    strange = {name for name in tests if name.split("/")[0] not in NO_ROOMS} - rooms
+    assert not strange, f"tests/{strange} belongs to no room of vireo/"
+    bare = {name for name in rooms if "/" not in name} - tests - NO_ROOMS
+    assert not bare, f"vireo/{bare} has no folder in tests/"

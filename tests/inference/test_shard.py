@@ -25,7 +25,7 @@ from vireo.inference.journal import Journal
 from vireo.media.decode import DecodedClip
 from vireo.tables import items as item_table
 from vireo.tables import predictions
-from vireo.utils import device
+from vireo.utils.batching import AdaptiveBatcher
 
 WIDTH = 6
 
@@ -523,7 +523,7 @@ def test_finding_weights(tmp_path):
 def test_batches_hold_one_shape_and_are_never_empty(size) -> None:
     shapes = [2, 2, 3, None, 3, 2, None, 4]
     clips = [runner.Clip([], tensor=None if n is None else torch.zeros(n)) for n in shapes]
-    groups = list(runner._batched(clips, device.AdaptiveBatcher(size)))
+    groups = list(runner.batched(clips, AdaptiveBatcher(size)))
     assert [id(clip) for group in groups for clip in group] == [id(clip) for clip in clips]
     for group in groups:
         held = [clip.tensor.shape for clip in group if clip.tensor is not None]

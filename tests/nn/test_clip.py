@@ -66,6 +66,6 @@ def test_bfloat16_on_the_cpu_is_as_exact_as_the_fused_kernel():
     exact = torch.nn.functional.scaled_dot_product_attention(q, k, v)
     half = [t.bfloat16() for t in (q, k, v)]
     fused = torch.nn.functional.scaled_dot_product_attention(*half).float()
-    ours = clip._per_head(*half).float()
-    assert clip._in_bfloat16_on_cpu(half[0], causal=False)
+    ours = clip.attend_per_head(*half).float()
+    assert clip.needs_per_head(half[0], causal=False)
     assert (ours - exact).abs().mean() < 2 * (fused - exact).abs().mean()

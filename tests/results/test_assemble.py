@@ -284,6 +284,6 @@ def test_percent_without_bounds_has_an_interval_inside_0_and_100():
     hits = pd.Series({f"q{n}": 100.0 * (n > 0) for n in range(12)})
     metric = Metric.mean(hits, "%")
     groups = pd.Series({f"q{n}": f"v{n}" for n in range(12)})
-    low, high = intervals.clustered_mean(hits, groups, *result._limits(metric)).pair()
+    low, high = intervals.clustered_mean(hits, groups, *result.limits(metric)).pair()
     assert low > 50 and high == 100.0
-    assert result._limits(Metric.mean(hits, "")) == (None, None)
+    assert result.limits(Metric.mean(hits, "")) == (None, None)

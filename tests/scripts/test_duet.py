@@ -23,7 +23,7 @@ def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("duet")
-    world._write(folder / "clip.mp4", toy.rng(0, "demo"), range(2))
+    world.write_video(folder / "clip.mp4", toy.rng(0, "demo"), range(2))
     block = cfg.load()["models"]["toy_mmduet"]
     module = mmduet.load({**block, "seed": 0}, None).module
     state = {mmduet.original(k): v.clone() for k, v in module.state_dict().items()}

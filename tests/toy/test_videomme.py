@@ -38,7 +38,7 @@ def test_the_same_seed_gives_the_same_bytes(world, tmp_path, monkeypatch):
         shown = videomme.contents("short", seed)
         how = (videomme.video.Encoding(), ".mp4", (8, 10))
         for number in range(3):
-            videomme._film(world_root, seed, "short", number, shown[number], str(number), how)
+            videomme.film(world_root, seed, "short", number, shown[number], str(number), how)
     a, b, c = (tmp_path / x for x in "abc")
     assert told(a) == told(b) and all(read(a, n) == read(b, n) for n in told(a))
     assert read(a, "videos/0.mp4") != read(c, "videos/0.mp4")
@@ -75,7 +75,8 @@ def test_nothing_but_the_picture_tells_the_answer():
             for part in ("colour", "motion", "texture"):
                 counts = Counter(getattr(content, part) for content in shown)
                 assert max(counts.values()) - min(counts.values()) <= 1
-            for row in videomme._rows(seed, split, [(c, f"v{n}") for n, c in enumerate(shown)], 1):
+            named = [(content, f"v{n}") for n, content in enumerate(shown)]
+            for row in videomme.question_rows(seed, split, named, 1):
                 letters[row["answer"]] += 1
                 texts = sorted(o[3:] for o in row["options"])
                 answer = row["options"]["ABCD".index(row["answer"])][3:]

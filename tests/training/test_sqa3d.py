@@ -16,6 +16,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
+from torch.utils.data import get_worker_info
 
 from tests.models.clipbert_golden import (
     ARCH,
@@ -34,7 +35,7 @@ from vireo.media import pool
 from vireo.media.clips import fixed
 from vireo.media.decode import opened
 from vireo.models import clipbert
-from vireo.training import Step, loader, loop, optim, schedule, sqa3d_samples
+from vireo.training import Step, loop, optim, schedule, sqa3d_samples
 from vireo.training.tasks.sqa3d import Task
 
 OPTIONS = CONFIG["train"]
@@ -114,7 +115,7 @@ def test_three_steps_are_the_references() -> None:
             torch.testing.assert_close(found, wanted, atol=1e-4, rtol=1e-3)
     given = batch()
     with torch.no_grad():
-        grids = module.encode(task._clips(given["frames"]))
+        grids = module.encode(task.input_clips(given["frames"]))
         logits = module(given["ids"], given["mask"], grids).transpose(0, 1)
     torch.testing.assert_close(logits, expected["logits_after_training"], atol=1e-3, rtol=0)
 
@@ -140,9 +141,9 @@ def test_two_passes_give_the_gradients_of_one(dropout: bool, how: str) -> None:
     task, module, given = Task(recipe(**options), {}), model(), batch()
     module.train(dropout)
     torch.manual_seed(5)
-    clips = task._clips(given["frames"])
-    logits = [task._logits(module, given, clips[:, n : n + 1]) for n in range(CLIPS)]
-    value, _ = task._loss(torch.cat(logits, 1), given["label"])
+    clips = task.input_clips(given["frames"])
+    logits = [task.logits(module, given, clips[:, n : n + 1]) for n in range(CLIPS)]
+    value, _ = task.loss_of_logits(torch.cat(logits, 1), given["label"])
     value.backward()
     wanted = gradients(module)
     drawn = torch.rand(3)
@@ -272,7 +273,7 @@ def test_a_scene_that_kills_or_hangs_its_reader_costs_one_scene(
     real, bad = sqa3d_samples.opened, "scene9002_00"
 
     def opened(request: Any, limit: int) -> Any:
-        if request.video == bad and loader._note is not None:
+        if request.video == bad and get_worker_info() is not None:
             os.kill(os.getpid(), getattr(signal, stop))
         return real(request, limit)
 

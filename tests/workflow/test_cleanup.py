@@ -66,13 +66,14 @@ def test_torn_files_are_put_aside(tmp_path, kind, seed):
 
 def test_a_json_file_cut_behind_an_inner_bracket(tmp_path):
     path = made(tmp_path)["result"]
+    is_complete = cleanup.COMPLETE_CHECKS["results/*/*.json"]
     text = path.read_text()
     for at in range(len(text) - 1):
         path.write_text(text[:at])
-        whole = cleanup._json(path)
+        whole = is_complete(path)
         assert not whole, text[:at]
     path.write_text(text.rstrip())
-    assert cleanup._json(path) and json.loads(path.read_text())
+    assert is_complete(path) and json.loads(path.read_text())
 
 
 def test_only_what_dead_processes_of_this_machine_were_writing_is_swept(tmp_path):

@@ -62,7 +62,7 @@ def test_time_follows_the_videos_of_a_shard(config, tmp_path, monkeypatch):
     (tmp_path / "cache/items").mkdir(parents=True)
     items = pd.DataFrame({"split": ["short"] * 6 + ["long"] * 3, "group": [*"aabbcc", *"def"]})
     items.to_parquet("cache/items/stored.parquet")
-    assert ask._videos(wc(shard="1-of-2")) == 2 and ask._videos(controls) == 6
+    assert ask.videos(wc(shard="1-of-2")) == 2 and ask.videos(controls) == 6
     assert ask.frames_minutes(wc(shard="1-of-1"), 8, 2) == 2 * 16
 
 

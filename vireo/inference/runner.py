@@ -74,7 +74,7 @@ def run_model(
             kept = FrameCache(key) if job.control in CACHEABLE_CONTROLS else None
         clips = _clips(job, due, engine, protocol, threads, kept)
         with Prefetch(clips, 2 * batch) as ahead, Progress(len(due), job.name, "video") as bar:
-            for ready in _batched(ahead, batches):
+            for ready in batched(ahead, batches):
                 started = time.monotonic()
                 made = _predict(engine, batches, ready)
                 share = (time.monotonic() - started) / len(ready)
@@ -159,7 +159,7 @@ def decoded(
         yield by_span[asked.video, asked.start, asked.end], sample
 
 
-def _batched(clips: Iterable[Clip], batches: AdaptiveBatcher) -> Iterator[list[Clip]]:
+def batched(clips: Iterable[Clip], batches: AdaptiveBatcher) -> Iterator[list[Clip]]:
     """Group clips of one shape; a failed clip travels with the batch it falls into."""
     ready: list[Clip] = []
     shape = None

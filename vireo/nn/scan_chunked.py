@@ -22,7 +22,7 @@ SOFTPLUS_THRESHOLD = 20.0
 
 
 # Floats per time step in one CPU chunk buffer: 32 steps of this are 4 MB, which stays in cache.
-_CPU_STEP = 32768
+CPU_STEP = 32768
 
 
 def compute_dtype(u: Tensor) -> torch.dtype:
@@ -219,7 +219,7 @@ def _batch_rows(u: Tensor, n: int) -> int:
     """How many batch rows to run at once so that the chunk buffers stay in the CPU's cache."""
     if u.device.type != "cpu":
         return u.shape[1]
-    return max(1, _CPU_STEP // (u.shape[0] * n * u.shape[3]))
+    return max(1, CPU_STEP // (u.shape[0] * n * u.shape[3]))
 
 
 def _states(a: Tensor, s: Tensor, u: Tensor, dt: Tensor, A2: Tensor, B: Tensor, h: Tensor) -> None:

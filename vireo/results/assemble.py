@@ -107,7 +107,7 @@ def _metric(
     if metric.contributions is None:
         interval = intervals.Interval(None, None, "this metric is not a mean over items")
     else:
-        interval = intervals.clustered_mean(metric.contributions, groups, *_limits(metric))
+        interval = intervals.clustered_mean(metric.contributions, groups, *limits(metric))
     verdict = judge(
         published,
         metric.value,
@@ -141,7 +141,7 @@ def _metric(
     }
 
 
-def _limits(metric: Metric) -> tuple[float | None, float | None]:
+def limits(metric: Metric) -> tuple[float | None, float | None]:
     """Smallest and largest value of one item; percent has them even where there are no bounds."""
     known = (metric.low, metric.high)
     return (0.0, 100.0) if metric.unit == "%" and known == (None, None) else known
@@ -231,7 +231,7 @@ def _control(run: Run, other: Run) -> dict[str, Any]:
         return (b, a) if main.lower_is_better else (a, b)
 
     if metric.contributions is not None and main.contributions is not None:
-        interval = intervals.clustered_mean(metric.contributions, groups, *_limits(metric))
+        interval = intervals.clustered_mean(metric.contributions, groups, *limits(metric))
         both = pick(main.contributions, metric.contributions)
         drop_interval = intervals.paired_difference(*both, groups)
     chance, span = run.scores.chance, interval.pair()

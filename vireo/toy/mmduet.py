@@ -56,7 +56,7 @@ def _events(rng: np.random.Generator) -> tuple[list[Shown], list[tuple[str, str]
     return shown, looks, now + 1.0
 
 
-def _write(path: Path, rng: np.random.Generator, tints: range) -> tuple[list[Shown], float]:
+def write_video(path: Path, rng: np.random.Generator, tints: range) -> tuple[list[Shown], float]:
     """One video file; returns what it shows and its length in seconds."""
     shown, looks, length = _events(rng)
     texture = list(scene.TEXTURES)[int(rng.integers(len(scene.TEXTURES)))]
@@ -88,14 +88,14 @@ def make(root: Path, seed: int) -> None:
         for number in range(count):
             rng = toy.rng(seed, "mmduet", part, number)
             name = f"{part}{number:03d}.mp4"
-            made[name] = _write(folder / "videos" / name, rng, TEXTURES[part])
+            made[name] = write_video(folder / "videos" / name, rng, TEXTURES[part])
         rng = toy.rng(seed, "mmduet", part, "texts")
-        (_train if part == "train" else _test)(folder, made, rng)
+        (_train if part == "train" else write_annotations)(folder, made, rng)
 
 
 def example(path: Path, seed: int = 0) -> None:
     """Write one more video of events, of no part."""
-    _write(path, toy.rng(seed, "mmduet", "example"), TEXTURES["test"])
+    write_video(path, toy.rng(seed, "mmduet", "example"), TEXTURES["test"])
 
 
 def _train(folder: Path, made: dict[str, Any], rng: np.random.Generator) -> None:
@@ -130,7 +130,8 @@ def _train(folder: Path, made: dict[str, Any], rng: np.random.Generator) -> None
     write_json(folder / "videos_metadata.json", metadata)
 
 
-def _test(folder: Path, made: dict[str, Any], rng: np.random.Generator) -> None:
+def write_annotations(folder: Path, made: dict[str, Any], rng: np.random.Generator) -> None:
+    """Write the files of all four benchmarks; made: file name -> what `write_video` returned."""
     dense, questions, queries, highlights, released = [], [], [], [], []
     for number, (name, (shown, length)) in enumerate(made.items()):
         gold = [

@@ -221,7 +221,7 @@ def _encodings(rng: np.random.Generator, split: str) -> Iterator[tuple[video.Enc
         yield video.Encoding(codec, container, rate, gop, b_frames), ending
 
 
-def _rows(
+def question_rows(
     seed: int, split: str, items: list[tuple[Content, str]], first: int
 ) -> list[dict[str, object]]:
     """Make the three questions of each video, with letters as even as 3 x n can be."""
@@ -259,7 +259,7 @@ def _rows(
     return rows
 
 
-def _film(
+def film(
     root: Path, seed: int, split: str, number: int, content: Content, name: str, how: tuple
 ) -> None:
     """Write one video and perhaps its subtitles."""
@@ -308,9 +308,9 @@ def make(root: Path, seed: int) -> None:
             hows.insert(place, (video.Encoding(), ".mp4", LENGTHS[split][0]))
         items = [(content, _identifier(rng)) for content in shown]
         for number, ((content, name), how) in enumerate(zip(items, hows, strict=True)):
-            _film(root, seed, split, number, content, name, how)
+            film(root, seed, split, number, content, name, how)
         if broken:
             _break(root / f"videos/{items[place][1]}.mp4", broken)
-        rows += _rows(seed, split, items, first=len(rows) // 3 + 1)
+        rows += question_rows(seed, split, items, first=len(rows) // 3 + 1)
     table = pa.Table.from_pylist(rows, schema=COLUMNS)
     pq.write_table(table, root / "videomme/test-00000-of-00001.parquet")

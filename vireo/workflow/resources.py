@@ -56,7 +56,7 @@ class Resources:
 
     def infer_minutes(self, wc: Any, threads: int, attempt: int) -> int:
         """Time limit of an inference job (one shard, or all controls over all splits)."""
-        videos = self._videos(wc)
+        videos = self.videos(wc)
         per_1000 = self._hardware(wc).get("minutes_per_1000")
         if videos is None or per_1000 is None:
             return UNKNOWN_MIN * attempt
@@ -67,7 +67,7 @@ class Resources:
 
     def frames_minutes(self, wc: Any, threads: int, attempt: int) -> int:
         """Time limit of a decoding job."""
-        videos = self._videos(wc)
+        videos = self.videos(wc)
         if videos is None:
             return UNKNOWN_MIN * attempt
         decoding = videos * SECONDS_PER_VIDEO / 60 / max(1, self._workers(threads))
@@ -104,7 +104,7 @@ class Resources:
         share = min(1.0, GROWTH ** (attempt - 1) / 4)
         return max(1, self._workers(threads)) * int(limit * share)
 
-    def _videos(self, wc: Any) -> int | None:
+    def videos(self, wc: Any) -> int | None:
         """Videos of a shard: counted once the items exist, before that the published numbers."""
         split = getattr(wc, "split", None)
         shards = parse(wc.shard)[1] if hasattr(wc, "shard") else 1

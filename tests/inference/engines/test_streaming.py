@@ -31,8 +31,8 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for number in range(3):
         name = f"test{number:03d}.mp4"
         rng = toy.rng(0, "watch", number)
-        made[name] = world._write(folder / "videos" / name, rng, range(5, 8))
-    world._test(folder, made, toy.rng(0, "watch", "texts"))
+        made[name] = world.write_video(folder / "videos" / name, rng, range(5, 8))
+    world.write_annotations(folder, made, toy.rng(0, "watch", "texts"))
     return root
 
 

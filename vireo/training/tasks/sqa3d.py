@@ -137,7 +137,7 @@ class Task(Protocol):
             "failures": [failure for s in samples for failure in s["failures"]],
         }
 
-    def _clips(self, frames: Tensor) -> Tensor:
+    def input_clips(self, frames: Tensor) -> Tensor:
         """uint8 [B,n*T,H,W,3] -> [B,n,T,3,S,S]."""
         x = frames.flatten(0, 1).permute(0, 3, 1, 2).float()
         x = self.transform.normalise(self.transform.fit(x))
@@ -148,10 +148,11 @@ class Task(Protocol):
     def loss(self, model: nn.Module, batch: Batch, step: Step) -> tuple[Tensor, Metrics]:
         """Mean loss of a micro-batch over all clips, and the share of right answers."""
         assert isinstance(model, clipbert.ClipBERT)
-        logits = self._logits(model, batch, self._clips(batch["frames"]))
-        return self._loss(logits, batch["label"])
+        logits = self.logits(model, batch, self.input_clips(batch["frames"]))
+        return self.loss_of_logits(logits, batch["label"])
 
-    def _loss(self, logits: Tensor, label: Tensor) -> tuple[Tensor, Metrics]:
+    def loss_of_logits(self, logits: Tensor, label: Tensor) -> tuple[Tensor, Metrics]:
+        """[Q,n,V] and [Q] -> mean loss of the questions over all clips, share of right answers."""
         how = self.options["aggregate"]
         right = clipbert.aggregate(logits.detach(), how).argmax(1) == label
         return clipbert.loss(logits, label, how).mean(), {"acc": right.float().mean()}
@@ -167,15 +168,15 @@ class Task(Protocol):
         if not self.options["two_pass"]:
             return None
         assert isinstance(model, clipbert.ClipBERT)
-        clips = self._clips(batch["frames"])
+        clips = self.input_clips(batch["frames"])
         states, logits = [], []
         with torch.no_grad(), accelerator.autocast():
             for n in range(clips.shape[1]):
                 states.append(_random_state(clips.device))
-                logits.append(self._logits(model, batch, clips[:, n : n + 1]))
+                logits.append(self.logits(model, batch, clips[:, n : n + 1]))
         with torch.enable_grad():
             joined = torch.cat(logits, 1).float().requires_grad_()
-            value, metrics = self._loss(joined, batch["label"])
+            value, metrics = self.loss_of_logits(joined, batch["label"])
             value.backward()
         assert joined.grad is not None
         share = joined.grad / accelerator.gradient_accumulation_steps
@@ -183,12 +184,13 @@ class Task(Protocol):
         for n, state in enumerate(states):
             _set_random_state(state, clips.device)
             with accelerator.autocast():
-                again = self._logits(model, batch, clips[:, n : n + 1])
+                again = self.logits(model, batch, clips[:, n : n + 1])
             again.float().backward(share[:, n : n + 1])
         _set_random_state(after, clips.device)
         return value.detach(), metrics
 
-    def _logits(self, model: clipbert.ClipBERT, batch: Batch, clips: Tensor) -> Tensor:
+    def logits(self, model: clipbert.ClipBERT, batch: Batch, clips: Tensor) -> Tensor:
+        """[B,n,T,3,S,S] of a batch -> [Q,n,V], the questions of a scene one after the other."""
         grids = model.encode(clips)
         each = len(batch["ids"]) // len(grids)
         return model(batch["ids"], batch["mask"], grids.repeat_interleave(each, 0))
@@ -221,7 +223,7 @@ class Task(Protocol):
         device = model.transformer.bert.pooler.dense.weight.device
         hits, size = [], int(self.recipe["batch_size"])
         for asked, frames in self.val:
-            grids = model.encode(self._clips(torch.from_numpy(frames)[None].to(device)))
+            grids = model.encode(self.input_clips(torch.from_numpy(frames)[None].to(device)))
             for first in range(0, len(asked), size):
                 items = asked[first : first + size]
                 texts = [item.question for item in items]
