@@ -237,7 +237,7 @@ def test_regression_score(tmp_path) -> None:
     assert text == "videos: 2\nmse: 0.145000\n"
     with pytest.raises(VireoError, match="is not one number"):
         regression.score(items, made.assign(scores=[np.zeros(2, np.float32)] * 4), {})
-    with pytest.raises(VireoError, match="needs columns"):
+    with pytest.raises(VireoError, match="no column id, target, prediction"):
         (tmp_path / "bad.csv").write_text("x\n1\n")
         regression.evaluate(type("A", (), {"predictions": tmp_path / "bad.csv"})())
 

@@ -4,7 +4,6 @@ import json
 import subprocess
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -86,7 +85,7 @@ def test_clips_cut_out_of_whole_videos_by_option(tmp_path) -> None:
     ("text", "message"),
     [
         (CSV.replace("tai chi", "playing volleyball"), "2 classes, 3 expected"),
-        (HEAD, "no clip of this split"),
+        (HEAD, "no rows below the header"),
         (CSV.replace("youtube_id", "id"), "no column youtube_id"),
         (CSV.replace(",7,17,val", ",x,17,val"), "line 4: time_start and time_end must be seconds"),
         (CSV.replace("abcdefghijk", "../../../x"), "is refused"),
@@ -196,7 +195,7 @@ def test_the_zero_shot_vectors_give_the_references_numbers() -> None:
         assert round(dual, 2) == expected["zs_dsl"][theirs]
 
 
-def test_exported_tables_are_scored_by_evaluate(tmp_path) -> None:
+def test_exported_tables_are_scored_by_evaluate(tmp_path, evaluate) -> None:
     sources = folder(tmp_path)
     items = kinetics.items(sources, THREE)
     ids = list(items["id"])
@@ -204,8 +203,10 @@ def test_exported_tables_are_scored_by_evaluate(tmp_path) -> None:
     best, per_class = kinetics.export(items, rows, tmp_path / "out", THREE)
     assert best.read_text().splitlines()[0] == "id,label,top1,top2,top3"
     assert "playing volleyball,1,100.00,100.00" in per_class.read_text()
-    args = SimpleNamespace(annotations=sources["annotations"], predictions=best, classes=3)
-    text = kinetics.evaluate(args)
+    files = ("--annotations", sources["annotations"], "--predictions", best, "--classes", 3)
+    with pytest.raises(VireoError, match=r"2 of 4 ids of .* have a prediction"):
+        evaluate("kinetics", *files)
+    text = evaluate("kinetics", *files, "--max_unmatched", 1)
     assert "clips: 2 of 4\ntop-1: 50.00\ntop-5: 100.00\nAVG: 75.00" in text
 
 

@@ -2,7 +2,6 @@
 
 import json
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -142,7 +141,7 @@ def test_bad_lists_are_named(tmp_path, entries, message) -> None:
         assert len(retrieval.items(listed(tmp_path, entries), {**block, "partial": True})) == 2
 
 
-def test_features_made_elsewhere(tmp_path) -> None:
+def test_features_made_elsewhere(tmp_path, evaluate) -> None:
     misc = load_file(GOLDEN / "misc.safetensors")
     np.savez(
         tmp_path / "f.npz",
@@ -150,7 +149,7 @@ def test_features_made_elsewhere(tmp_path) -> None:
         text=misc["ret.text_feats_raw"],
         owner=misc["ret.text_owner"],
     )
-    text = retrieval.evaluate(SimpleNamespace(features=tmp_path / "f.npz"))  # type: ignore[arg-type]
+    text = evaluate("retrieval", "--features", tmp_path / "f.npz")
     assert text.startswith("plain: txt_r1 52.50, txt_r5 80.00")
-    with pytest.raises(VireoError, match="needs video, text and owner"):
-        retrieval.evaluate(SimpleNamespace(features=tmp_path / "none.npz"))  # type: ignore[arg-type]
+    with pytest.raises(VireoError, match="file not found"):
+        evaluate("retrieval", "--features", tmp_path / "none.npz")

@@ -4,7 +4,7 @@ import json
 import re
 import subprocess
 import sys
-from argparse import Namespace
+from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +21,11 @@ EXPECTED = json.loads((GOLDEN / "expected.json").read_text())
 
 
 def arguments(folder, ranks, regression=False, all_windows=False) -> Namespace:
-    return Namespace(dir=folder, ranks=ranks, regression=regression, all_windows=all_windows)
+    parser = ArgumentParser()
+    views.add_arguments(parser)
+    flags = {"--regression": regression, "--all_windows": all_windows}
+    more = [flag for flag, given in flags.items() if given]
+    return parser.parse_args(["--dir", str(folder), "--ranks", str(ranks), *more])
 
 
 def numbers(text: str) -> dict[str, float]:

@@ -16,6 +16,7 @@ One row of each format (values invented):
 
 import csv
 import json
+import logging
 from argparse import ArgumentParser, Namespace
 from collections import Counter
 from pathlib import Path
@@ -25,17 +26,22 @@ import numpy as np
 import pandas as pd
 
 from vireo.benchmarks import kinetics
-from vireo.benchmarks.annotations import action_lists, kinetics_items
+from vireo.benchmarks.annotations import action_lists, kinetics_items, user_files
 from vireo.errors import VireoError, unknown
 from vireo.metrics import topk
 from vireo.metrics import views as merging
 from vireo.metrics.scores import Metric, Scores
 from vireo.utils.files import atomic, read_json
 
+log = logging.getLogger("vireo")
+
 NEEDS = "Classifier"
 PREDICTS = "classes"
 FORMATS = ("kinetics", "ssv2", *action_lists.FORMATS)
 MERGES = ("faithful", "all_windows")
+# parity: VideoMamba's and UMT's merge takes the arg-max, so of equal scores the lowest class wins
+# (`options.ties: highest` is ViCLIP's rule)
+TIES = "lowest"
 LAST_FRAME = 1e-3  # seconds, less than one frame
 SUSPICIOUS = 0.3  # top-1 that a renaming of the classes may add before it looks like a mix-up
 
@@ -168,7 +174,7 @@ def gathered(
         raise unknown("merge of windows", options["merge"], MERGES)
     # parity: the reference merges windows under one name and keeps the first it meets
     every = every or options.get("merge") == "all_windows"
-    done = predictions.loc[predictions["status"] == "ok"]
+    done = user_files.check_predictions(predictions)
     by_id = {id: list(rows) for id, rows in done.groupby("id", sort=False)["scores"]}
     whole = "video" if options.get("windows") else "id"
     found: dict[str, list[np.ndarray]] = {}
@@ -199,7 +205,8 @@ def score(items: pd.DataFrame, predictions: pd.DataFrame, block: dict[str, Any])
     windows = bool((block.get("options") or {}).get("windows"))
     ids, scores = merged(items, predictions, block)
     labels = _labels(items, ids, names)
-    place = topk.ranks(scores, labels) if ids else np.zeros(0, int)
+    ties = rule(block)
+    place = topk.ranks(scores, labels, ties) if ids else np.zeros(0, int)
     # an item without a prediction is a window, not a video: no bounds
     low, high = (None, None) if windows else (0.0, 100.0)
     metrics = {
@@ -210,7 +217,7 @@ def score(items: pd.DataFrame, predictions: pd.DataFrame, block: dict[str, Any])
     }
     if windows and ids:
         _, wide = merged(items, predictions, block, every=True)
-        hits = pd.Series(100.0 * topk.hits(wide, labels), index=ids)
+        hits = pd.Series(100.0 * topk.hits(wide, labels, 1, ties), index=ids)
         title = "top-1, mean over all windows"
         metrics["top1_all_windows"] = Metric.mean(hits, "%", None, None, title)
     notes = []
@@ -227,8 +234,13 @@ def score(items: pd.DataFrame, predictions: pd.DataFrame, block: dict[str, Any])
         metrics=metrics,
         primary=block.get("primary") or "top1",
         chance=block.get("chance", 100.0 / len(names)),
-        notes=notes,
+        notes=[*notes, topk.note(ties, scores)],
     )
+
+
+def rule(block: dict[str, Any]) -> str:
+    """Which of equally scored classes wins: `options.ties`, else the reference's."""
+    return str((block.get("options") or {}).get("ties", TIES))
 
 
 def _labels(items: pd.DataFrame, ids: list[str], names: list[str]) -> np.ndarray:
@@ -243,7 +255,7 @@ def export(
     """Write predictions.csv: id, label and the five best classes."""
     names = classes(items)
     ids, scores = merged(items, predictions, block)
-    order = np.argsort(scores, axis=1, kind="stable")[:, ::-1][:, :5]
+    order = topk.best(scores, 5, rule(block))
     labels = _labels(items, ids, names)
     path = Path(outdir) / "predictions.csv"
     with atomic(path) as tmp, open(tmp, "w", encoding="utf-8", newline="") as handle:
@@ -259,17 +271,36 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--views", required=True, type=Path, help="NPZ with logits [V,K], id [V] and label [V]"
     )
+    parser.add_argument(
+        "--ties",
+        choices=topk.TIES,
+        default=TIES,
+        help="which of equally scored classes wins (default: %(default)s, the arg-max)",
+    )
 
 
 def evaluate(args: Namespace) -> str:
     """Merge views made elsewhere (one row of logits per view) and print top-1 and top-5."""
-    try:
-        with np.load(args.views, allow_pickle=False) as data:
-            logits, ids, labels = (data[name] for name in ("logits", "id", "label"))
-    except (OSError, KeyError, ValueError) as error:
-        raise VireoError(f"{args.views}: needs logits, id and label ({error})") from error
-    number = {id: int(label) for id, label in zip(ids.tolist(), labels, strict=True)}
+    logits, ids, labels = user_files.npz(args.views, ("logits", "id", "label"))
+    logits = user_files.finite_rows(logits, args.views, "logits")
+    if ids.shape != (len(logits),) or labels.shape != (len(logits),) or not len(logits):
+        raise VireoError(
+            f"{args.views}: {len(logits)} rows of logits need as many entries in id and label, not "
+            f"{list(ids.shape)} and {list(labels.shape)}"
+        )
+    if labels.dtype.kind not in "iu" or labels.min() < 0 or labels.max() >= logits.shape[1]:
+        raise VireoError(f"{args.views}: labels must be numbers of the {logits.shape[1]} classes")
+    pairs = dict.fromkeys(zip(ids.tolist(), labels.tolist(), strict=True))
+    # parity: of several labels of one id the last counts
+    number = dict(zip(ids.tolist(), labels.tolist(), strict=True))
+    if len(pairs) > len(number):
+        log.warning(
+            "%s: %d ids have several labels; the last of each counts, as in the reference",
+            *(args.views, len(user_files.repeated(id for id, _ in pairs))),
+        )
     scores = np.stack([merging.merge(logits[ids == id]) for id in number])
-    place = topk.ranks(scores, list(number.values()))
-    head = json.dumps({"videos": len(number), "views": len(logits)})
-    return f"{head}\n" + "".join(f"top-{k}: {100 * (place < k).mean():.2f}\n" for k in (1, 5))
+    place = topk.ranks(scores, list(number.values()), args.ties)
+    tied = topk.tied(scores)
+    head = {"videos": len(number), "views": len(logits), "ties": args.ties, "tied": tied}
+    lines = [f"top-{k}: {100 * (place < k).mean():.2f}\n" for k in (1, 5)]
+    return json.dumps(head) + "\n" + "".join(lines)

@@ -3,7 +3,7 @@
 Facts: docs/reference/mmduet.md section 3.3. The paper smooths over +-6 frames; the threshold 0.5 on
 the normalised score is presumed. "Best of all thresholds" is an oracle and only printed as such.
 
-One entry of the gold file (values invented; see `_mmduet_items`):
+One entry of the gold file (values invented; see `mmduet_items`):
 
     {"question_id": "ch_0", "video": "a.mp4", "timestamps": [[6.3, 13.5]],
      "conversation": [{"role": "user", "content": "person opens a door", "time": 0}]}
@@ -17,7 +17,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from vireo.benchmarks.annotations import mmduet_items
+from vireo.benchmarks.annotations import mmduet_items, user_files
+from vireo.benchmarks.annotations import moments as moment_files
 from vireo.benchmarks.annotations.mmduet_items import PREDICTS, Watched, export, prompts, videos
 from vireo.metrics import grounding
 from vireo.metrics.scores import Metric, Scores
@@ -96,26 +97,53 @@ def score(items: pd.DataFrame, predictions: pd.DataFrame, block: dict[str, Any])
 
 def add_arguments(parser: ArgumentParser) -> None:
     """Files, and the setting that is reported."""
-    parser.add_argument("--pred_file", required=True, help="lines of test/inference.py")
-    parser.add_argument("--gold_file", required=True, help="test-random_prompt.json")
+    parser.add_argument(
+        "--pred_file",
+        required=True,
+        help="lines of test/inference.py, or JSON lines with `pred_relevant_windows` (moment_detr)",
+    )
+    parser.add_argument(
+        "--gold_file",
+        required=True,
+        help="test-random_prompt.json, charades_sta_test.txt, or JSON lines with relevant_windows",
+    )
     parser.add_argument("--window", type=int, default=WINDOW, help="frames on either side (6)")
     parser.add_argument("--threshold", type=float, default=THRESHOLD, help="0.30 to 0.70 (0.5)")
+    user_files.add_unmatched(parser)
+
+
+def gold_spans(path: str) -> dict[str, list[list[float]]]:
+    """Question id -> spans, from MMDuetIT's file or the official `video start end##sentence` lines.
+
+    Ids of the official lines: see `moment_files.charades_lines`.
+    """
+    if moment_files.is_charades_lines(path):
+        return {row.id: row.windows for row in moment_files.charades_lines(path)}
+    entries = mmduet_items.gold_entries(path, ["timestamps"])
+    return {id: moment_files.spans(e["timestamps"], f"{path}: {id}") for id, e in entries.items()}
 
 
 def evaluate(args: Namespace) -> str:
     """Score a prediction file; the last line is JSON with the reported setting and the sweep."""
-    gold = {
-        str(e["question_id"]): e["timestamps"]
-        for e in mmduet_items.read_json_or_lines(args.gold_file)
-    }
-    predicted = mmduet_items.read_predictions(args.pred_file)
+    if moment_files.has_windows(args.pred_file):
+        return moment_files.report(args.gold_file, args.pred_file, args.max_unmatched)
+    gold = gold_spans(args.gold_file)
+    predicted = mmduet_items.read_lines(args.pred_file)
+    ids = [one.id for one in predicted]
+    files = (args.gold_file, args.pred_file)
+    both = user_files.matched(gold, ids, files, args.max_unmatched)
+    # parity: every line counts, also when it repeats a question
+    repeated = user_files.warn_repeated(
+        ids, args.pred_file, "each line counts, as in the reference"
+    )
+    predicted = [one for one in predicted if one.id in gold]
     names = ("mIoU", "R@0.3", "R@0.5", "R@0.7")
     lines, sweep, oracle = [], [], []
     result: dict[str, Any] = {}
     for window in sorted({*grounding.WINDOWS, args.window}):
-        found = list(overlaps(gold, predicted, window).values())
-        if not found:
-            break
+        found = [
+            grounding.ious(one.times, one.relevance, gold[one.id], window) for one in predicted
+        ]
         for k, threshold in enumerate(grounding.THRESHOLDS):
             scores = grounding.summary([values[k] for values in found])
             row = {"smooth_window_size": window, "threshold": threshold, "scores": scores}
@@ -130,6 +158,7 @@ def evaluate(args: Namespace) -> str:
         )
     shown = "/".join(f"{value:.2f}" for value in result.values())
     lines.append(f"window {args.window}, threshold {args.threshold}: {shown}")
-    head = {"n": sum(id in predicted for id in gold), "window": args.window}
+    head = {"n": len(predicted), "matched": both, "expected": len(gold), "repeated": repeated}
+    head |= {"window": args.window}
     whole = {**result, **head, "threshold": args.threshold, "oracle": oracle, "sweep": sweep}
     return "\n".join(lines) + "\n" + mmduet_items.last_line(whole)

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from vireo.benchmarks.annotations import user_files
 from vireo.benchmarks.annotations.kinetics_items import ID_LENGTH, classes, items, match
 from vireo.errors import VireoError
 from vireo.metrics import retrieval, topk
@@ -95,7 +96,8 @@ def shared_texts(items: pd.DataFrame, protocol: dict[str, Any]) -> list[list[str
 def score(items: pd.DataFrame, predictions: pd.DataFrame, block: dict[str, Any]) -> Scores:
     """Top-1, top-5 and AVG over the clips that have a prediction."""
     ids, scores, labels, names = _matrix(items, predictions)
-    place = topk.ranks(scores, labels) if len(ids) else np.zeros(0, int)
+    ties = rule(block)
+    place = topk.ranks(scores, labels, ties) if len(ids) else np.zeros(0, int)
     top1 = pd.Series(100.0 * (place < 1), index=ids)
     top5 = pd.Series(100.0 * (place < 5), index=ids)
     metrics = {
@@ -112,7 +114,7 @@ def score(items: pd.DataFrame, predictions: pd.DataFrame, block: dict[str, Any])
         )
     breakdowns = {}
     if len(ids):
-        dual = topk.ranks(retrieval.dual_softmax(scores), labels)
+        dual = topk.ranks(retrieval.dual_softmax(scores), labels, ties)
         row = {"label": "dual softmax over the whole set", "n": len(ids)}
         row |= {f"top{k}": 100.0 * float((dual < k).mean()) for k in (1, 5)}
         breakdowns["other"] = pd.DataFrame([row])
@@ -121,8 +123,14 @@ def score(items: pd.DataFrame, predictions: pd.DataFrame, block: dict[str, Any])
         primary=block.get("primary") or "top1",
         breakdowns=breakdowns,
         chance=block.get("chance", 100.0 / len(names)),
-        notes=notes,
+        notes=[*notes, topk.note(ties, scores)],
     )
+
+
+def rule(block: dict[str, Any]) -> str:
+    """Which of equally scored classes wins: `options.ties`, else ViCLIP's."""
+    # parity: the reference sorts ascending and reverses, so of equal scores the highest class wins
+    return str((block.get("options") or {}).get("ties", "highest"))
 
 
 def _matrix(
@@ -130,7 +138,7 @@ def _matrix(
 ) -> tuple[list[str], np.ndarray, np.ndarray, list[str]]:
     """Ids with a prediction, their scores [N,K], their labels [N], and the K class names."""
     names = classes(items)
-    done = predictions.loc[predictions["status"] == "ok"]
+    done = user_files.check_predictions(predictions)
     given = dict(zip(done["id"], done["scores"], strict=True))
     chosen = items[items["id"].isin(given)]
     ids = list(chosen["id"])
@@ -152,13 +160,13 @@ def export(
     ids, scores, labels, names = _matrix(items, predictions)
     shown = min(SHOWN, len(names))
     paths = [Path(outdir) / "predictions.csv", Path(outdir) / "per_class.csv"]
-    order = np.argsort(scores, axis=1, kind="stable")[:, ::-1][:, :shown]
+    order = topk.best(scores, shown, rule(block))
     with atomic(paths[0]) as tmp, open(tmp, "w", encoding="utf-8", newline="") as handle:
         writer = csv.writer(handle)
         writer.writerow(["id", "label", *(f"top{k + 1}" for k in range(shown))])
         for id, label, best in zip(ids, labels, order, strict=True):
             writer.writerow([id, names[label], *(names[k] for k in best)])
-    place = topk.ranks(scores, labels) if ids else np.zeros(0, int)
+    place = topk.ranks(scores, labels, rule(block)) if ids else np.zeros(0, int)
     lines = ["label,n,top1,top5"]
     for k, name in enumerate(names):
         own = place[labels == k]
@@ -176,6 +184,7 @@ def add_arguments(parser: ArgumentParser) -> None:
         "--predictions", required=True, type=Path, help="CSV with id, top1, …, top5 (class names)"
     )
     parser.add_argument("--classes", type=int, help="number of classes that there must be")
+    user_files.add_unmatched(parser)
 
 
 def evaluate(args: Namespace) -> str:
@@ -183,22 +192,22 @@ def evaluate(args: Namespace) -> str:
     known = items({"annotations": args.annotations}, {"options": {"classes": args.classes}})
     answers = dict(zip(known["id"], known["answer"], strict=True))
     names = classes(known)
-    try:
-        with open(args.predictions, encoding="utf-8", newline="") as handle:
-            rows = list(csv.DictReader(handle))
-    except OSError as error:
-        raise VireoError(f"cannot read {args.predictions}: {error.strerror}") from error
+    rows = user_files.csv_rows(args.predictions, ("id", "top1"))
+    ids = [row["id"] for _, row in rows]
+    if several := user_files.repeated(ids):
+        raise VireoError(
+            f"{args.predictions}: {len(several)} clips occur more than once, the first is "
+            f"{next(iter(several))!r}; each clip counts once"
+        )
+    user_files.matched(answers, ids, (args.annotations, args.predictions), args.max_unmatched)
     hits = {1: 0, 5: 0}
-    for number, row in enumerate(rows, 2):
-        where = f"{args.predictions}, line {number}"
-        if row.get("id") not in answers or "top1" not in row:
-            raise VireoError(f"{where}: needs an `id` of the annotations and `top1`, …, `top5`")
+    rows = [(where, row) for where, row in rows if row["id"] in answers]
+    for where, row in rows:
         given = [row[f"top{k}"] for k in range(1, 6) if row.get(f"top{k}")]
         spelt = match(given, names, where)
         for k in hits:
             hits[k] += answers[row["id"]] in [spelt[name] for name in given[:k]]
-    number = max(len(rows), 1)
-    top1, top5 = (100 * hits[k] / number for k in (1, 5))
+    top1, top5 = (100 * hits[k] / len(rows) for k in (1, 5))
     return (
         f"clips: {len(rows)} of {len(known)}\n"
         f"top-1: {top1:.2f}\ntop-5: {top5:.2f}\nAVG: {(top1 + top5) / 2:.2f}\n"

@@ -4,7 +4,7 @@ Facts: docs/reference/mmduet.md section 3.2. A number belongs to its judge: the 
 Llama-3.1-70B and GPT-4o. Without a configured judge a word overlap stands in, which is comparable
 with nothing.
 
-One entry of the gold file (values invented; see `_mmduet_items`):
+One entry of the gold file (values invented; see `mmduet_items`):
 
     {"question_id": "q_0", "video": "a.mp4",
      "conversation": [{"role": "user", "content": "What does she do?", "time": 0.4}],
@@ -18,7 +18,7 @@ from typing import Any
 
 import pandas as pd
 
-from vireo.benchmarks.annotations import mmduet_items
+from vireo.benchmarks.annotations import mmduet_items, user_files
 from vireo.benchmarks.annotations.mmduet_items import PREDICTS, export, prompts, videos
 from vireo.errors import VireoError
 from vireo.metrics import judge as judges
@@ -76,28 +76,29 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--batch_file", default="", help="requests out, <file>.out in")
     parser.add_argument("--num_examples", type=int, help="the first so many, padded with score 1")
     parser.add_argument("--output_file", help="write the judged lines here")
+    user_files.add_unmatched(parser)
 
 
 def evaluate(args: Namespace) -> str:
     """Judge and score a prediction file; the last line is JSON. Lines that hold `evaluator_output`
     (judged by the original code) are not judged again."""
-    entries = {str(e["question_id"]): e for e in mmduet_items.read_json_or_lines(args.gold_file)}
-    lines = [
-        line
-        for line in mmduet_items.read_json_or_lines(args.pred_file)
-        if str(line["question_id"]) in entries
-    ]
-    if not lines:
-        raise VireoError(f"{args.pred_file}: no question of {args.gold_file}")
+    entries = mmduet_items.gold_entries(args.gold_file, ["answer", "conversation"])
+    lines = user_files.objects(args.pred_file)
+    ids = [mmduet_items.watched(line, args.pred_file).id for line in lines]
+    files = (args.gold_file, args.pred_file)
+    both = user_files.matched(entries, ids, files, args.max_unmatched)
+    # parity: every line counts, also when it repeats a question
+    repeated = user_files.warn_repeated(
+        ids, args.pred_file, "each line counts, as in the reference"
+    )
+    lines = [line for line in lines if str(line["question_id"]) in entries]
     examples: list[magqa.Example] = []
     given: dict[magqa.Pair, float] = {}
     for line in lines:
-        one = magqa.example(entries[str(line["question_id"])], line["model_response_list"])
+        id = str(line["question_id"])
+        one = magqa.example(entries[id], line.get("model_response_list") or [])
         examples.append(one)
-        for (gold, _), row in zip(one.gold, line.get("evaluator_output") or [], strict=False):
-            for (said, _), mark in zip(one.predicted, row, strict=True):
-                pair = (one.question, gold, said)
-                given[pair] = max(given.get(pair, 0.0), float(mark))
+        given |= _judged_marks(line, one, f"{args.pred_file}: {id!r}", given)
     judge = judges.Judge(args.judge, url=args.url, model=args.model, path=args.batch_file)
     due = [pair for one in examples for pair in one.pairs() if pair not in given]
     marks = {**given, **judge.marks(due)}
@@ -109,11 +110,35 @@ def evaluate(args: Namespace) -> str:
         "turns": summary.turns,
         "distinct_turns": summary.distinct,
         "n": len(summary.each),
+        "matched": both,
+        "expected": len(entries),
+        "repeated": repeated,
         "judge": judge.name,
         "judge_calls": len(set(due)),
         "parse_failures": judge.failures,
     }
     return summary.line() + "\n" + mmduet_items.last_line(result)
+
+
+def _judged_marks(
+    line: dict[str, Any], one: magqa.Example, where: str, known: dict[magqa.Pair, float]
+) -> dict[magqa.Pair, float]:
+    """Marks that a line of the original evaluator's output holds; the best of equal pairs."""
+    marks: dict[magqa.Pair, float] = {}
+    matrix = line.get("evaluator_output") or []
+    if not matrix:
+        return marks
+    values = user_files.finite(matrix, f"{where}, evaluator_output")
+    if values.shape != (len(one.gold), len(one.predicted)):
+        raise VireoError(
+            f"{where}: evaluator_output is {list(values.shape)}, not {len(one.gold)} gold by "
+            f"{len(one.predicted)} predicted answers"
+        )
+    for (gold, _), row in zip(one.gold, values.tolist(), strict=True):
+        for (said, _), mark in zip(one.predicted, row, strict=True):
+            pair = (one.question, gold, said)
+            marks[pair] = max(known.get(pair, 0.0), marks.get(pair, 0.0), mark)
+    return marks
 
 
 def judged(

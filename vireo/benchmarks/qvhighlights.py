@@ -17,7 +17,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from vireo.benchmarks.annotations import mmduet_items
+from vireo.benchmarks.annotations import mmduet_items, user_files
+from vireo.benchmarks.annotations import moments as moment_files
 from vireo.benchmarks.annotations.mmduet_items import PREDICTS, Watched, export, prompts, videos
 from vireo.errors import VireoError
 from vireo.metrics import highlight
@@ -90,19 +91,48 @@ def score(items: pd.DataFrame, predictions: pd.DataFrame, block: dict[str, Any])
     )
 
 
+def released(path: str) -> list[dict[str, Any]]:
+    """Lines of the release file with their saliency; VireoError names what is wrong."""
+    gold = user_files.objects(path)
+    keys = ("qid", "duration", "relevant_clip_ids", "saliency_scores")
+    for number, entry in enumerate(gold):
+        if missing := [key for key in keys if key not in entry]:
+            raise VireoError(
+                f"{path}: entry {number} has no {', '.join(missing)}; give the release file, with "
+                "saliency_scores (highlight_val_release.jsonl)"
+            )
+        try:
+            highlight.labels(entry)
+        except (TypeError, ValueError, IndexError) as error:
+            raise VireoError(f"{path}: query {entry['qid']}: {error}") from error
+    if several := user_files.repeated(entry["qid"] for entry in gold):
+        raise VireoError(f"{path}: query {next(iter(several))} occurs more than once")
+    return gold
+
+
 def add_arguments(parser: ArgumentParser) -> None:
     """Files, and the window that is reported."""
-    parser.add_argument("--pred_file", required=True, help="lines of test/inference.py")
+    parser.add_argument(
+        "--pred_file",
+        required=True,
+        help="lines of test/inference.py, or a submission of moment_detr (pred_relevant_windows, "
+        "pred_saliency_scores)",
+    )
     parser.add_argument("--gold_file", required=True, help="highlight_val_release.jsonl")
     parser.add_argument("--window", type=int, default=WINDOW, help="frames on either side (2)")
+    user_files.add_unmatched(parser)
 
 
 def evaluate(args: Namespace) -> str:
     """Score a prediction file; the last line is JSON with the reported window and the sweep."""
-    gold = mmduet_items.read_json_or_lines(args.gold_file)
-    if any("saliency_scores" not in entry for entry in gold):
-        raise VireoError(f"{args.gold_file}: give the release file, with saliency_scores")
-    predicted = mmduet_items.read_predictions(args.pred_file)
+    gold = released(args.gold_file)
+    known = [str(entry["qid"]) for entry in gold]
+    files = (args.gold_file, args.pred_file)
+    if moment_files.is_submission(args.pred_file):
+        return moment_files.report(*files, args.max_unmatched, gold)
+    lines_given = mmduet_items.read_lines(args.pred_file)
+    both = user_files.matched(known, [one.id for one in lines_given], files, args.max_unmatched)
+    predicted = mmduet_items.last_of_each(lines_given, args.pred_file)
     lines, sweep = [], []
     result: dict[str, float] = {}
     for window in sorted({*WINDOWS, args.window}):
@@ -123,7 +153,9 @@ def evaluate(args: Namespace) -> str:
         "mAP": result["HL-min-VeryGood-mAP"],
         "HIT@1": result["HL-min-VeryGood-Hit1"],
         **result,
-        "n": sum(str(e["qid"]) in predicted for e in gold),
+        "n": both,
+        "matched": both,
+        "expected": len(gold),
         "window": args.window,
         "sweep": sweep,
     }

@@ -11,6 +11,7 @@ One row of each list (values invented):
 """
 
 import csv
+import logging
 import math
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
@@ -20,9 +21,12 @@ import numpy as np
 import pandas as pd
 
 from vireo.benchmarks import actions
+from vireo.benchmarks.annotations import user_files
 from vireo.errors import VireoError
 from vireo.metrics.scores import Metric, Scores
 from vireo.utils.files import atomic
+
+log = logging.getLogger("vireo")
 
 NEEDS = "Classifier"
 PREDICTS = "value"
@@ -107,12 +111,27 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def evaluate(args: Namespace) -> str:
     """Print the mean squared error of a CSV; rows of one id are views of one video."""
+    views: dict[str, list[float]] = {}
+    targets: dict[str, list[float]] = {}
+    for where, row in user_files.csv_rows(args.predictions, ("id", "target", "prediction")):
+        target, value = (_number(row[name], where, name) for name in ("target", "prediction"))
+        views.setdefault(row["id"], []).append(value)
+        targets.setdefault(row["id"], []).append(target)
+    several = [id for id, own in targets.items() if len(set(own)) > 1]
+    if several:
+        log.warning(
+            "%s: %d videos have several targets, the first is %r; the last of each counts, as in "
+            "the reference",
+            *(args.predictions, len(several), several[0]),
+        )
+    # parity: of several targets of one video the last counts
+    errors = [(float(np.mean(views[id])) - own[-1]) ** 2 for id, own in targets.items()]
+    return f"videos: {len(errors)}\nmse: {math.fsum(errors) / len(errors):.6f}\n"
+
+
+def _number(text: str, where: str, name: str) -> float:
     try:
-        table = pd.read_csv(args.predictions, dtype={"id": str})
-        grouped = table.groupby("id", sort=False)
-        errors = (grouped["prediction"].mean() - grouped["target"].first()) ** 2
-    except (OSError, KeyError, ValueError, TypeError) as error:
-        raise VireoError(
-            f"{args.predictions}: needs columns id, target, prediction ({error})"
-        ) from error
-    return f"videos: {len(errors)}\nmse: {errors.mean():.6f}\n"
+        value = float(text)
+    except ValueError as error:
+        raise VireoError(f"{where}: {name} {text!r} is not a number") from error
+    return float(user_files.finite(value, f"{where}: {name}"))

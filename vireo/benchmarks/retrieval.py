@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from vireo.benchmarks.annotations import user_files
 from vireo.errors import VireoError
 from vireo.metrics import retrieval
 from vireo.metrics.scores import Metric, Scores
@@ -158,7 +159,7 @@ def features(
     items: pd.DataFrame, predictions: pd.DataFrame, paragraph: bool
 ) -> tuple[list[str], np.ndarray, np.ndarray, np.ndarray]:
     """Ids with a prediction, videos [V,D], texts [T,D], and the number of each text's video."""
-    done = predictions.loc[predictions["status"] == "ok"]
+    done = user_files.check_predictions(predictions)
     given = dict(zip(done["id"], done["scores"], strict=True))
     chosen = items[items["id"].isin(given)]
     video, text, owner = [], [], []
@@ -281,13 +282,31 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def evaluate(args: Namespace) -> str:
     """Recalls of features made elsewhere; they are L2-normalised first."""
-    try:
-        with np.load(args.features, allow_pickle=False) as data:
-            video, text, owner = (data[name] for name in ("video", "text", "owner"))
-    except (OSError, KeyError, ValueError) as error:
-        raise VireoError(f"{args.features}: needs video, text and owner ({error})") from error
-    video, text = (x / np.linalg.norm(x, axis=1, keepdims=True) for x in (video, text))
+    video, text, owner = user_files.npz(args.features, ("video", "text", "owner"))
+    video = user_files.finite_rows(video, args.features, "video")
+    text = user_files.finite_rows(text, args.features, "text")
+    if not len(video) or not len(text) or video.shape[1] != text.shape[1]:
+        raise VireoError(
+            f"{args.features}: video {list(video.shape)} and text {list(text.shape)} must have "
+            "rows of one length"
+        )
+    if owner.shape != (len(text),) or owner.dtype.kind not in "iu":
+        raise VireoError(f"{args.features}: owner must be one whole number per text")
+    if owner.min() < 0 or owner.max() >= len(video):
+        raise VireoError(f"{args.features}: owner must be rows of video, 0 to {len(video) - 1}")
+    lonely = len(video) - len(np.unique(owner))
+    if lonely:
+        raise VireoError(f"{args.features}: {lonely} of {len(video)} videos have no text")
+    video, text = (_normalised(x, args.features, n) for x, n in ((video, "video"), (text, "text")))
     lines = []
     for name, numbers in _reference(video, text, owner.astype(int)).items():
         lines.append(f"{name}: " + ", ".join(f"{k} {v:.2f}" for k, v in numbers.items()))
     return "\n".join(lines) + "\n"
+
+
+def _normalised(rows: np.ndarray, path: Path, name: str) -> np.ndarray:
+    """Rows of length 1; a row of zeros stays one, as the reference's normalise leaves it."""
+    length = np.linalg.norm(rows, axis=1, keepdims=True)
+    if zeros := int((length == 0).sum()):
+        log.warning("%s: %d rows of %s are all zero: they match nothing", path, zeros, name)
+    return rows / np.maximum(length, 1e-12)

@@ -21,13 +21,14 @@ from typing import Any
 import pandas as pd
 
 from vireo.benchmarks.annotations import sqa3d_items as annotations
-from vireo.errors import VireoError
+from vireo.benchmarks.annotations import user_files
+from vireo.errors import VireoError, unknown
 from vireo.metrics import qa
 from vireo.metrics.intervals import breakdown
 from vireo.metrics.scores import Metric, Scores
 from vireo.nn import answers
 from vireo.tables import items as item_table
-from vireo.utils.files import read_json, write_json
+from vireo.utils.files import write_json
 
 log = logging.getLogger("vireo")
 
@@ -151,31 +152,94 @@ def export(
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    """The files of the original evaluation."""
-    parser.add_argument("--results_file", required=True, help="results_all.json")
+    """The files of ClipBERT's evaluation, or SQA3D's own."""
     parser.add_argument(
-        "--ans2label", required=True, help="train_ans2label.json, or SQA3D's answer_dict.json"
+        "--results_file",
+        required=True,
+        help="results_all.json of ClipBERT (with --ans2label); or answers by SQA3D's question ids "
+        "(with --questions): {id: answer}, or a list with question_id and answer or answer_top10",
     )
+    parser.add_argument(
+        "--ans2label", help="train_ans2label.json, or SQA3D's answer_dict.json (results_all.json)"
+    )
+    parser.add_argument(
+        "--questions",
+        help="SQA3D's v1_balanced_questions_<split>_scannetv2.json, with its annotations beside",
+    )
+    user_files.add_unmatched(parser)
 
 
 def evaluate(args: Namespace) -> str:
-    """Score a results_all.json of ClipBERT; returns the text of its scores.json."""
+    """Score a file of answers; returns the text of ClipBERT's scores.json."""
+    if bool(args.ans2label) == bool(args.questions):
+        raise VireoError(
+            "give --ans2label with a results_all.json of ClipBERT, or --questions with answers by "
+            "SQA3D's question ids"
+        )
+    chosen = _by_question(args) if args.questions else _by_label(args)
+    return json.dumps(qa.in_percent(qa.scores(chosen)), indent=4) + "\n"
+
+
+def _by_label(args: Namespace) -> list[tuple[str | None, str, str]]:
+    """(predicted, right, type) of a results_all.json of ClipBERT."""
     names = answers.read(args.ans2label)
-    results = read_json(args.results_file, "results file")
-    chosen, outside = [], 0
-    for number, entry in enumerate(results if isinstance(results, list) else []):
+    results = user_files.objects(args.results_file)
+    found: dict[Any, tuple[str | None, str, str]] = {}
+    outside, ids = 0, []
+    for number, entry in enumerate(results):
         try:
             label, data = int(entry["answer"]), entry["data"]
             # parity: a label without an answer stops the reference; here it is wrong
             known = 0 <= label < len(names)
-            chosen.append((names[label] if known else None, data["answer"], data["answer_type"]))
-            outside += not known
+            one = (names[label] if known else None, str(data["answer"]), str(data["answer_type"]))
+            id = str(entry.get("question_id", f"entry {number}"))
         except (KeyError, TypeError, ValueError) as error:
             raise VireoError(
-                f"{args.results_file}: entry {number} has no answer and data ({error!r})"
+                f"{args.results_file}: entry {number} has no answer and data ({error!r}); this "
+                "must be ClipBERT's results_all.json (answers by SQA3D's ids: --questions)"
             ) from error
-    if not chosen:
-        raise VireoError(f"{args.results_file}: not a list of results (results_all.json)")
+        if one[2] not in qa.TYPES:
+            raise VireoError(
+                f"{args.results_file}: entry {number}: {unknown('answer_type', one[2], qa.TYPES)}"
+            )
+        # parity: of a repeated question the last result counts
+        found[id] = one
+        ids.append(id)
+        outside += not known
+    user_files.warn_repeated(ids, args.results_file, "the last result of each counts")
     if outside:
-        log.warning("%d of %d answers are outside the dictionary", outside, len(chosen))
-    return json.dumps(qa.in_percent(qa.scores(chosen)), indent=4) + "\n"
+        log.warning("%d of %d answers are outside the dictionary", outside, len(results))
+    return list(found.values())
+
+
+def _by_question(args: Namespace) -> list[tuple[str | None, str, str]]:
+    """(predicted, right, type) of answers in words, joined by SQA3D's question ids."""
+    gold = annotations.official_answers(Path(args.questions))
+    given = _worded(args.results_file)
+    files = (args.questions, args.results_file)
+    user_files.matched(gold, [id for id, _ in given], files, args.max_unmatched)
+    user_files.warn_repeated((id for id, _ in given), args.results_file, "the last answer counts")
+    predicted = dict(given)
+    return [(predicted[id], *gold[id]) for id in gold if id in predicted]
+
+
+def _worded(path: str) -> list[tuple[str, str]]:
+    value = user_files.json_or_lines(path)
+    if isinstance(value, dict) and "question_id" not in value:
+        value = [{"question_id": id, "answer": answer} for id, answer in value.items()]
+    entries = [value] if isinstance(value, dict) else value
+    result = []
+    for number, entry in enumerate(entries if isinstance(entries, list) else []):
+        try:
+            best = entry["answer_top10"][0] if "answer_top10" in entry else entry["answer"]
+            id = str(entry["question_id"])
+        except (KeyError, TypeError, IndexError) as error:
+            raise VireoError(
+                f"{path}: entry {number} needs question_id and answer (or answer_top10)"
+            ) from error
+        if not isinstance(best, str):
+            raise VireoError(f"{path}: question {id}: the answer must be text, not {best!r}")
+        result.append((id, best))
+    if not result:
+        raise VireoError(f"{path}: no answers")
+    return result

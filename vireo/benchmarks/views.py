@@ -112,6 +112,12 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--ranks", required=True, type=int, help="number of these files")
     parser.add_argument("--regression", action="store_true", help="numbers instead of classes")
     parser.add_argument(
+        "--ties",
+        choices=topk.TIES,
+        default="lowest",
+        help="which of equally scored classes wins (default: %(default)s, the arg-max)",
+    )
+    parser.add_argument(
         "--all_windows",
         action="store_true",
         help="mean over all windows of a video, instead of the first one met (the reference)",
@@ -128,5 +134,7 @@ def evaluate(args: Namespace) -> str:
         errors = [(a - b) ** 2 for a, b in zip(values, targets, strict=True)]
         return text + f"mse: {math.fsum(errors) / len(errors):.6f}\n"
     scores = np.stack([merging.merge(video.views) for video in found.values()])
-    place = topk.ranks(scores, [int(video.labels[-1]) for video in found.values()])
+    # parity: the merge takes the arg-max, so of equal scores the lowest class wins
+    place = topk.ranks(scores, [int(v.labels[-1]) for v in found.values()], args.ties)
+    log.info("%s", topk.note(args.ties, scores))
     return text + "".join(f"top-{k}: {100 * (place < k).mean():.4f}\n" for k in (1, 5))

@@ -4,7 +4,7 @@ Facts: docs/reference/mmduet.md section 3.1. The original evaluator drops the fi
 video and mixes SODA_c's columns beyond ten captions; the defaults reproduce it, `keep_first`,
 `numeric_order` and `count_missing` correct it.
 
-One entry of the gold file (values invented; see `_mmduet_items`):
+One entry of the gold file (values invented; see `mmduet_items`):
 
     {"question_id": "yc2_0", "video": "a.mp4",
      "conversation": [{"role": "user", "content": "Describe each step.", "time": 0}],
@@ -21,8 +21,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from vireo.benchmarks.annotations import mmduet_items
+from vireo.benchmarks.annotations import action_lists, mmduet_items, user_files
 from vireo.benchmarks.annotations.mmduet_items import PREDICTS, export, prompts, videos
+from vireo.errors import VireoError
 from vireo.metrics import coco
 from vireo.metrics import dense_caption as dense
 from vireo.metrics.scores import Metric, Scores
@@ -137,21 +138,73 @@ def printed(totals: dict[str, float | None]) -> str:
 def add_arguments(parser: ArgumentParser) -> None:
     """Files, and the corrections of the original evaluator."""
     parser.add_argument("--pred_file", required=True, help="lines of test/inference.py")
-    parser.add_argument("--gold_file", required=True, help="val-random_prompt.json")
+    parser.add_argument(
+        "--gold_file",
+        required=True,
+        help="val-random_prompt.json, or the official JSON (timestamps and sentences per video, or "
+        "youcookii_annotations_trainval.json)",
+    )
     parser.add_argument("--keep_first", action="store_true", help="count the first caption too")
     parser.add_argument("--numeric_order", action="store_true", help="SODA_c beyond ten captions")
     parser.add_argument("--count_missing", action="store_true", help="no prediction scores 0")
+    user_files.add_unmatched(parser)
+
+
+def gold_segments(path: str) -> dict[str, dense.Segments]:
+    """Video -> gold segments, from MMDuetIT's file or an official one.
+
+    Official: `{video: {timestamps: [[s, e], …], sentences: [...]}}`, or `database` of
+    youcookii_annotations_trainval.json, of which the validation videos count.
+    """
+    value = user_files.json_or_lines(path)
+    if not isinstance(value, dict) or "question_id" in value:
+        entries = mmduet_items.gold_entries(path, ["answer"])
+        return {id: _segments(entry["answer"], f"{path}: {id!r}") for id, entry in entries.items()}
+    videos = value.get("database", value)
+    result = {}
+    for id, entry in videos.items() if isinstance(videos, dict) else ():
+        where = f"{path}: {id!r}"
+        try:
+            if "annotations" in entry:
+                if entry["subset"] != "validation":
+                    continue
+                spans = [one["segment"] for one in entry["annotations"]]
+                texts = [one["sentence"] for one in entry["annotations"]]
+            else:
+                spans, texts = entry["timestamps"], entry["sentences"]
+            both = zip(spans, texts, strict=True)
+            answers = [{"content": text.strip(), "time": span} for span, text in both]
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise VireoError(
+                f"{where}: needs as many `timestamps` as `sentences` ({error!r})"
+            ) from error
+        result[id] = _segments(answers, where)
+    if not result:
+        raise VireoError(f"{path}: no video of the validation split with timestamps and sentences")
+    return result
+
+
+def _segments(answers: Any, where: str) -> dense.Segments:
+    try:
+        found = dense.gold(answers, where)
+        shape = user_files.finite(found.spans, f"{where}, spans").shape
+    except (KeyError, TypeError, AttributeError) as error:
+        raise VireoError(f"{where}: needs answers with content and time ({error!r})") from error
+    if not found.spans or shape != (len(found.spans), 2):
+        raise VireoError(f"{where}: each caption needs a span [start, end]")
+    return found
 
 
 def evaluate(args: Namespace) -> str:
     """Score a prediction file; the last line is JSON (x 100; null = not computed)."""
     options = dense.Options(**{key: getattr(args, key) for key in SWITCHES})
-    entries = mmduet_items.read_json_or_lines(args.gold_file)
-    gold = {
-        str(e["question_id"]): dense.gold(e["answer"], f"{args.gold_file}: {e['question_id']}")
-        for e in entries
-    }
-    found = mmduet_items.read_predictions(args.pred_file)
+    gold = gold_segments(args.gold_file)
+    given = mmduet_items.read_lines(args.pred_file)
+    found = mmduet_items.last_of_each(given, args.pred_file)
+    if not found.keys() & gold.keys():  # question ids of MMDuet may carry the video's ending
+        found = {action_lists.stem(id): one for id, one in found.items()}
+    files = (args.gold_file, args.pred_file)
+    both = user_files.matched(gold, found, files, args.max_unmatched)
     segments = {id: dense.built(one.turns, options.keep_first) for id, one in found.items()}
     segments = {id: one for id, one in segments.items() if id in gold}
     totals, each, why = measured(gold, segments, options)
@@ -161,4 +214,5 @@ def evaluate(args: Namespace) -> str:
     numbers = {k: None if v is None else round(v, 4) for k, v in totals.items()}
     numbers["SODA_c"] = numbers.get("SODA_c_2")
     numbers["F1"] = numbers.get("F1_Score")
-    return head + printed(totals) + mmduet_items.last_line({**numbers, "n": len(each)})
+    counts = {"n": len(each), "matched": both, "expected": len(gold)}
+    return head + printed(totals) + mmduet_items.last_line({**numbers, **counts})

@@ -46,7 +46,8 @@ class Segments:
 def built(turns: Sequence[dict[str, Any]], keep_first: bool = False) -> Segments:
     """Assistant turns (`time`, `content`) -> segments: each from the caption before it to itself.
 
-    Turns of the same text in a row are one, which ends with the last of them.
+    Turns of the same text in a row are one, which ends with the last of them. A span whose ends
+    are reversed (turns not in the order of time) is turned round.
     """
     merged: list[tuple[float, str]] = []
     for turn in turns:
@@ -55,7 +56,8 @@ def built(turns: Sequence[dict[str, Any]], keep_first: bool = False) -> Segments
         if merged and merged[-1][1] == turn["content"]:
             merged.pop()
         merged.append((turn["time"], turn["content"]))
-    spans = [[before[0], after[0]] for before, after in itertools.pairwise(merged)]
+    # parity: the two ends of a span are sorted, whatever the order of the turns
+    spans = [sorted((before[0], after[0])) for before, after in itertools.pairwise(merged)]
     captions = [text for _, text in merged[1:]]
     # parity: the first caption has no start and is dropped
     if keep_first and merged:
@@ -71,7 +73,7 @@ def gold(answers: Sequence[dict[str, Any]], name: str = "") -> Segments:
     captions = [f"{part}." for part in joined.split(". ")]
     if len(captions) != len(answers):
         raise VireoError(f"{name}: {len(answers)} gold captions give {len(captions)} sentences")
-    return Segments([list(answer["time"]) for answer in answers], captions)
+    return Segments([sorted(answer["time"]) for answer in answers], captions)
 
 
 def iou(a: Sequence[float], b: Sequence[float]) -> float:
@@ -191,14 +193,13 @@ def _with_java(
         p, g = predicted.get(video, empty), true[video]
         ious = overlap(p, g)
         plan[video] = [list(_pairs(p, g, ious, level, rng)) for level in LEVELS]
-    # parity: paragraphs are paired by position, not by name
+    # parity: paragraphs keep their words as they are, only the other captions are tokenised
     paragraphs = [
-        (_paragraph(true[a].captions), _paragraph(predicted.get(b, empty).captions))
-        for a, b in zip(ids, [v for v in predicted if v in each] or ids, strict=False)
+        (_paragraph(true[video].captions), _paragraph(predicted.get(video, empty).captions))
+        for video in ids
     ]
     texts = [t for video in ids for pairs in plan[video] for pair in pairs for t in pair]
     texts += [t for video in ids for t in true[video].captions]
-    texts += [t for pair in paragraphs for t in pair]
     words = coco.tokenize(texts, meteor.java)
     for video in ids:
         p, g = predicted.get(video, empty), true[video]
@@ -207,8 +208,7 @@ def _with_java(
         row["CIDER"] = float(np.mean([coco.cider(pairs)[0] for pairs in levels]))
         row["METEOR"] = float(np.mean([meteor.score(pairs)[0] for pairs in levels]))
         row["SODA_c_2"] = _soda(meteor, words, p, g, overlap(p, g), options.numeric_order)
-    both = [(words[a], words[b]) for a, b in paragraphs]
     return {
-        "Para_CIDER": 100 * coco.cider(both)[0],
-        "Para_METEOR": 100 * meteor.score(both)[0],
+        "Para_CIDER": 100 * coco.cider(paragraphs)[0],
+        "Para_METEOR": 100 * meteor.score(paragraphs)[0],
     }

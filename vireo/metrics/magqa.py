@@ -71,7 +71,7 @@ class Summary:
     score: float
     turns: float
     distinct: float
-    each: dict[str, float] = field(default_factory=dict)
+    each: list[float] = field(default_factory=list)  # scores, in the order of the examples
 
     def line(self) -> str:
         """As the original analysis prints it."""
@@ -87,11 +87,12 @@ def summarise(
 ) -> Summary:
     """Means over examples that have an answer; with `number` the first so many, padded.
 
-    Padding counts as score 1 and no turn (the original script pads to 2,000 test questions).
+    Padding counts as score 1 and no turn (the original script pads to 2,000 test questions). An
+    example that repeats an id counts again.
     """
     kept = [one for one in examples if one.predicted]
     kept = kept if number is None else kept[:number]
-    each = {one.id: in_span_score(one, one.matrix(marks)) for one in kept}
+    each = [in_span_score(one, one.matrix(marks)) for one in kept]
     turns = [len(one.predicted) for one in kept]
     distinct = [len({text for text, _ in one.predicted}) for one in kept]
     pad = max(0, (number or 0) - len(kept))
@@ -99,7 +100,7 @@ def summarise(
     if not count:
         return Summary(WORST, 0.0, 0.0)
     return Summary(
-        (sum(each.values()) + WORST * pad) / count,
+        (sum(each) + WORST * pad) / count,
         sum(turns) / count,
         sum(distinct) / count,
         each,

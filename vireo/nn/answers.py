@@ -13,7 +13,11 @@ def read(path: str | Path) -> list[str]:
     """
     held = read_json(path, "answer dictionary")
     numbers = held[0] if isinstance(held, list) and held else held
-    if not isinstance(numbers, dict) or sorted(numbers.values()) != list(range(len(numbers))):
+    if not isinstance(numbers, dict) or not numbers:
+        raise VireoError(f"{path}: not a dictionary of answers, {{answer: number, …}}")
+    if not all(isinstance(number, int) for number in numbers.values()) or (
+        sorted(numbers.values()) != list(range(len(numbers)))
+    ):
         raise VireoError(f"{path}: the classes are not 0 to n-1, each once")
     if isinstance(held, list) and len(held) > 1:
         back = {str(number): answer for answer, number in numbers.items()}

@@ -108,8 +108,10 @@ def read_json(path: str | Path, what: str = "JSON file") -> Any:
         return json.loads(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise VireoError(f"{what} not found: {path}") from error
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         raise VireoError(f"{what} {path} is not valid JSON: {error}") from error
+    except OSError as error:
+        raise VireoError(f"cannot read {what} {path}: {error.strerror}") from error
 
 
 def sha256(path: str | Path) -> str:

@@ -5,7 +5,6 @@ CSV: `label,youtube_id,time_start,time_end,split` (further columns are ignored).
 annotation file, never of the folders or of the videos that happen to be there.
 """
 
-import csv
 import json
 from collections import Counter
 from difflib import get_close_matches
@@ -14,6 +13,7 @@ from typing import Any
 
 import pandas as pd
 
+from vireo.benchmarks.annotations import user_files
 from vireo.errors import VireoError, unknown
 from vireo.media.inventory import refuse_paths
 from vireo.nn.text_clean import normalise_label
@@ -99,31 +99,24 @@ def _search(root: Path, patterns: tuple[str, ...]) -> Path | None:
 
 
 def _csv_rows(path: Path, split: str) -> list[dict[str, Any]]:
-    with open(path, encoding="utf-8-sig", newline="") as handle:
-        reader = csv.DictReader(handle)
-        names = [name.strip() for name in reader.fieldnames or []]
-        missing = [c for c in COLUMNS[:4] if c not in names]
-        if missing:
-            raise VireoError(
-                f"{path}: no column {', '.join(missing)}; the official list has {','.join(COLUMNS)}"
-            )
-        reader.fieldnames = names
-        return [
-            _csv_row(row, f"{path}, line {number}")
-            for number, row in enumerate(reader, 2)
-            if (row.get("split") or split).strip() in SPLITS[split]
-        ]
+    try:
+        rows = user_files.csv_rows(path, COLUMNS[:4])
+    except VireoError as error:
+        raise VireoError(f"{error} (the official list has {','.join(COLUMNS)})") from error
+    return [
+        _csv_row(row, where) for where, row in rows if (row.get("split") or split) in SPLITS[split]
+    ]
 
 
 def _csv_row(row: dict[str, Any], where: str) -> dict[str, Any]:
-    name, label = (row["youtube_id"] or "").strip(), (row["label"] or "").strip()
+    name, label = row["youtube_id"], row["label"]
     if not name or not label:
         raise VireoError(f"{where}: empty youtube_id or label")
     try:
         start, end = float(row["time_start"]), float(row["time_end"])
-    except (TypeError, ValueError) as error:
+        id = f"{name}_{int(start):06d}_{int(end):06d}"
+    except (TypeError, ValueError, OverflowError) as error:
         raise VireoError(f"{where}: time_start and time_end must be seconds") from error
-    id = f"{name}_{int(start):06d}_{int(end):06d}"
     found = {"id": id, "video": id, "answer": label, "group": name}
     return {**found, "time_start": start, "time_end": end}
 

@@ -7,6 +7,7 @@ of three decimals in both.
 """
 
 import json
+import logging
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -16,9 +17,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from vireo.benchmarks.annotations import user_files
 from vireo.errors import VireoError, unknown
 from vireo.tables import items as item_table
 from vireo.utils.files import inside, write_text
+
+log = logging.getLogger("vireo")
 
 PREDICTS = "watch"
 HEADS = ("informative_score", "relevance_score")
@@ -36,45 +40,83 @@ class Watched:
 
 
 def read_json_or_lines(path: str | Path) -> list[dict[str, Any]]:
-    """A JSON list, or one JSON object a line."""
-    try:
-        text = Path(path).read_text(encoding="utf-8")
-    except FileNotFoundError as error:
-        raise VireoError(f"file not found: {path}") from error
-    try:
-        if text.lstrip()[:1] == "[":
-            return json.loads(text)
-        return [json.loads(line) for line in text.splitlines() if line.strip()]
-    except ValueError as error:
-        raise VireoError(f"{path} is neither a JSON list nor JSON lines: {error}") from error
+    """Entries of a JSON list, or of one JSON object a line; VireoError for anything else."""
+    return user_files.objects(path)
 
 
-def _score(value: Any) -> float:
+def gold_entries(path: str | Path, keys: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Annotation entries by question id; VireoError unless each has `keys` and an id of its own."""
+    entries = user_files.objects(path)
+    for number, entry in enumerate(entries):
+        missing = [key for key in ("question_id", *keys) if key not in entry]
+        if missing:
+            raise VireoError(
+                f"{path}: entry {number} has no {', '.join(missing)}; is this an annotation file "
+                "of MMDuetIT for this benchmark?"
+            )
+    ids = [str(entry["question_id"]) for entry in entries]
+    if several := user_files.repeated(ids):
+        raise VireoError(f"{path}: question {next(iter(several))!r} occurs more than once")
+    return dict(zip(ids, entries, strict=True))
+
+
+def _score(frame: dict[str, Any], head: str) -> float:
+    # parity: a frame without a score counts as 0
+    value = frame.get(head, 0.0)
     return float(value[1]) if isinstance(value, list | tuple) else float(value)
 
 
 def watched(line: dict[str, Any], source: str | Path = "") -> Watched:
-    """A line of the original code, in either format."""
+    """A line of the original code, in either format; VireoError names file and question id.
+
+    Scores and times must be finite; a frame without a score has 0.
+    """
+    where = f"{source}: prediction {line.get('question_id')!r}"
     try:
         frames = line.get("debug_data") or []
-        return Watched(
+        one = Watched(
             str(line["question_id"]),
             list(line.get("model_response_list") or []),
             [float(f["time"] if "time" in f else f["video_time"]) for f in frames],
-            [_score(f.get("informative_score", math.nan)) for f in frames],
-            [_score(f.get("relevance_score", math.nan)) for f in frames],
+            [_score(f, HEADS[0]) for f in frames],
+            [_score(f, HEADS[1]) for f in frames],
         )
-    except (KeyError, TypeError, IndexError) as error:
+        for turn in one.turns:
+            if not isinstance(turn["content"], str) or not isinstance(turn["role"], str):
+                raise TypeError("`role` and `content` of a turn must be texts")
+            user_files.finite(turn["time"], f"{where}, time of a turn")
+    except (KeyError, TypeError, IndexError, ValueError, AttributeError) as error:
         raise VireoError(
-            f"{source}: prediction {line.get('question_id')!r} is not as test/inference.py writes "
-            f"it ({type(error).__name__}: {error})"
+            f"{where} is not as test/inference.py writes it ({type(error).__name__}: {error})"
         ) from error
+    for name, values in (
+        ("time", one.times),
+        (HEADS[0], one.informative),
+        (HEADS[1], one.relevance),
+    ):
+        user_files.finite(values, f"{where}, {name}")
+    return one
 
 
-def read_predictions(path: str | Path) -> dict[str, Watched]:
-    """Predictions of a file by question id; of several lines the last counts."""
-    lines = read_json_or_lines(path)
-    return {one.id: one for one in (watched(line, path) for line in lines)}
+def read_lines(path: str | Path) -> list[Watched]:
+    """Every prediction line of a file, repeated ids included."""
+    lines = user_files.objects(path)
+    result = [watched(line, path) for line in lines]
+    frames = [frame for line in lines for frame in line.get("debug_data") or []]
+    absent = sum(HEADS[1] not in frame for frame in frames)
+    if absent:
+        log.warning(
+            "%s: %d of %d frames have no %s; they count as 0, as in the reference",
+            *(path, absent, len(frames), HEADS[1]),
+        )
+    return result
+
+
+def last_of_each(lines: Iterable[Watched], path: str | Path) -> dict[str, Watched]:
+    """Question id -> its last line; repeated ids are counted in the log."""
+    lines = list(lines)
+    user_files.warn_repeated((one.id for one in lines), path, "the last line of each counts")
+    return {one.id: one for one in lines}
 
 
 def annotations(
@@ -164,7 +206,7 @@ def from_rows(
         key = next(iter(answers)) if wanted is None else str(float(wanted))
         if key not in answers:
             raise unknown("threshold", key, answers, "(options.threshold; protocol.prompt.watch)")
-        scores = np.asarray(row.scores, dtype=np.float64).reshape(2, -1)
+        scores = user_files.row_scores(row.scores, str(row.id)).reshape(2, -1)
         # parity: metrics are computed from scores of three decimals
         informative, relevance = np.round(scores, 3).tolist()
         times = list(_times(value["fps"], len(informative)))

@@ -51,8 +51,8 @@ def lines(folder: Path, split: str) -> list[dict[str, Any]] | None:
 
 def _joined(path: Path, known: set[str]) -> list[dict[str, Any]]:
     other = path.with_name(path.name.replace("_questions_", "_sqa_annotations_"))
-    asked = read_json(path, "questions file")["questions"]
-    annotations = read_json(other, "annotations file")["annotations"]
+    asked = _listed(path, "questions", ("question_id", "question", "situation", "scene_id"))
+    annotations = _listed(other, "annotations", ("question_id", "answers"))
     given = {a["question_id"]: a["answers"] for a in annotations}
     result = []
     for question in asked:
@@ -73,6 +73,40 @@ def _joined(path: Path, known: set[str]) -> list[dict[str, Any]]:
             }
         )
     return result
+
+
+def official_answers(questions: Path) -> dict[str, tuple[str, str]]:
+    """Question id -> (right answer, type) of SQA3D's own files, `questions` and its annotations."""
+    other = questions.with_name(questions.name.replace("_questions_", "_sqa_annotations_"))
+    if other == questions:
+        raise VireoError(
+            f"{questions}: give v1_balanced_questions_<split>_scannetv2.json; its annotations are "
+            "looked for next to it"
+        )
+    found = {}
+    asked = _listed(questions, "questions", ("question_id", "question"))
+    given = _listed(other, "annotations", ("question_id", "answers"))
+    answer = {entry["question_id"]: entry["answers"] for entry in given}
+    for question in asked:
+        number = question["question_id"]
+        try:
+            right = str(answer[number][0]["answer"])
+        except (KeyError, TypeError, IndexError) as error:
+            raise VireoError(f"{other}: no answer to question {number}") from error
+        found[str(number)] = (right, question_type(str(question["question"])))
+    return found
+
+
+def _listed(path: Path, name: str, keys: tuple[str, ...]) -> list[dict[str, Any]]:
+    """The list `name` of one of SQA3D's files; VireoError when it is another file."""
+    value = read_json(path, f"{name} file")
+    entries = value.get(name) if isinstance(value, dict) else None
+    if not isinstance(entries, list) or not entries:
+        raise VireoError(f"{path}: no list `{name}`; is this SQA3D's file?")
+    for number, entry in enumerate(entries):
+        if not isinstance(entry, dict) or any(key not in entry for key in keys):
+            raise VireoError(f"{path}: {name}, entry {number} has no {' or no '.join(keys)}")
+    return entries
 
 
 def _read_jsonl(path: Path) -> list[dict[str, Any]]:
