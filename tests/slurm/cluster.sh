@@ -70,6 +70,8 @@ MpiDefault=none
 SwitchType=switch/none
 MailProg=/bin/true
 PropagateResourceLimits=NONE
+PreemptType=preempt/partition_prio
+PreemptMode=REQUEUE
 ReturnToService=2
 MinJobAge=600
 KillWait=1
@@ -86,7 +88,8 @@ NodeName=c1 NodeHostname=$host NodeAddr=127.0.0.1 Port=26821
 NodeName=g1 NodeHostname=$host NodeAddr=127.0.0.1 Port=26822 Gres=gpu:toy:2
 NodeName=g2 NodeHostname=$host NodeAddr=127.0.0.1 Port=26823 Gres=gpu:toy:2
 PartitionName=cpu Nodes=c1 Default=YES MaxTime=UNLIMITED State=UP
-PartitionName=gpu Nodes=g1,g2 MaxTime=UNLIMITED State=UP
+PartitionName=gpu Nodes=g1,g2 MaxTime=UNLIMITED State=UP PriorityTier=1
+PartitionName=urgent Nodes=g1,g2 MaxTime=UNLIMITED State=UP PriorityTier=10
 CONF
 }
 

@@ -14,6 +14,7 @@ from typing import Any
 from vireo import config as cfg
 from vireo.doctor import costs, machine
 from vireo.doctor.finding import Finding
+from vireo.doctor.finding import lines as finding_lines
 from vireo.doctor.needs import Needs, cut
 from vireo.fetch import local
 from vireo.fetch.receipt import readable
@@ -246,15 +247,7 @@ def duration(seconds: float) -> str:
 
 def text(report: Report) -> str:
     """The report for a terminal: what is to be done by hand comes last, beside the command."""
-    lines = [report.needs.target, ""]
-    order = ("here", "comes", "note", "problem", "by hand")
-    seen: set[tuple[str, str]] = set()
-    for kind in order:
-        for finding in report.findings:
-            if finding.kind == kind and (kind, finding.what) not in seen:
-                seen.add((kind, finding.what))
-                lines.append(f"  {kind:<8} {finding.what}")
-                lines += [f"             {line}" for line in finding.more.splitlines()]
+    lines = [report.needs.target, "", *finding_lines(report.findings)]
     if report.download:
         seconds = report.download / 1e6 / MB_PER_S
         lines += ["", f"To download: {readable(report.download)}, about {duration(seconds)} at "
