@@ -32,6 +32,8 @@ if SUBMITS and ExecutorPluginRegistry().is_installed("slurm"):
     from vireo.workflow import slurm_executor
 
     slurm_executor.install(ExecutorPluginRegistry(), logger)
+# A scheduler ends a job at its time limit, which training has to know.
+JOB_LIMIT = " --minutes {resources.runtime}" if workflow.remote_exec else ""
 plan = Plan(config, workflow.basedir, cluster=ON_CLUSTER)
 
 # Names of the corpora whose clips rule clips makes; what lies in the user's own folder is fetched.

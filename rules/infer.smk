@@ -17,6 +17,7 @@ rule infer:
         mem_mb=plan.resources.infer_memory,
         runtime=plan.resources.infer_minutes,
         gpu=plan.resources.gpus,
+        constraint=plan.resources.constraint,
     params:
         key=plan.predictions_key,
         weights=lambda wildcards, input: input.get("weights", "none"),

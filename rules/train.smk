@@ -25,6 +25,7 @@ rule train:
         # A run that meets the limit goes on from its last step at the next attempt.
         runtime=24 * 60,
         gpu=plan.resources.gpus,
+        constraint=plan.resources.constraint,
         nodes=plan.resources.nodes,
         # Its mere presence tells the SLURM plugin to leave srun to the job, which starts a process
         # group on each of several machines (vireo/training/launch.py); empty, it asks for nothing.
@@ -32,4 +33,5 @@ rule train:
     params:
         key=plan.recipe_key,
     shell:
-        'python "$VIREO_HOME/scripts/train.py" {wildcards.recipe:q} --threads {threads} --log {log:q}'
+        'python "$VIREO_HOME/scripts/train.py" {wildcards.recipe:q} --threads {threads}'
+        " --log {log:q}" + JOB_LIMIT

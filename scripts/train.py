@@ -27,6 +27,12 @@ def main() -> int:
     parser.add_argument(
         "--processes", type=int, metavar="N", help="data-parallel processes on each machine"
     )
+    parser.add_argument(
+        "--minutes",
+        type=float,
+        metavar="N",
+        help="time limit of a scheduler's job: save and stop shortly before it",
+    )
     cli.add_common(parser)
     args = parser.parse_args()
     cli.setup(args.log if os.environ.get("RANK", "0") == "0" else None)
@@ -44,7 +50,7 @@ def main() -> int:
             return launch.run(sys.argv, count, hosts, kind)
     from vireo.training.loop import train
 
-    train(args.recipe, recipe, config, args.threads)
+    train(args.recipe, recipe, config, args.threads, args.minutes)
     return 0
 
 

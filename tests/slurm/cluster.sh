@@ -85,8 +85,8 @@ SlurmctldLogFile=$root/log/slurmctld
 SlurmdLogFile=$root/log/slurmd.%n
 NodeName=DEFAULT CPUs=16 Sockets=1 CoresPerSocket=16 ThreadsPerCore=1 RealMemory=64000
 NodeName=c1 NodeHostname=$host NodeAddr=127.0.0.1 Port=26821
-NodeName=g1 NodeHostname=$host NodeAddr=127.0.0.1 Port=26822 Gres=gpu:toy:2
-NodeName=g2 NodeHostname=$host NodeAddr=127.0.0.1 Port=26823 Gres=gpu:toy:2
+NodeName=g1 NodeHostname=$host NodeAddr=127.0.0.1 Port=26822 Gres=gpu:toy:2 Feature=toy8
+NodeName=g2 NodeHostname=$host NodeAddr=127.0.0.1 Port=26823 Gres=gpu:toy:2 Feature=toy40
 PartitionName=cpu Nodes=c1 Default=YES MaxTime=UNLIMITED State=UP
 PartitionName=gpu Nodes=g1,g2 MaxTime=UNLIMITED State=UP PriorityTier=1
 PartitionName=urgent Nodes=g1,g2 MaxTime=UNLIMITED State=UP PriorityTier=10

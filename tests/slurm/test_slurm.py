@@ -18,7 +18,8 @@ STARVED = ["--set-resources", "infer:slurm_partition=gpu", "score:mem_mb=250*6**
 
 def test_shards_on_a_cluster_survive_the_launcher(cluster, data, checkout, tmp_path) -> None:
     """Launcher killed, shards submitted again while the first copies run: the right result."""
-    config = settings(data)
+    config = settings(data) | {"gpu_features": {"toy4": 4, "toy8": 8, "toy40": 40}}
+    config["models"]["tiny"]["hardware"]["gpu_gb"] = 6
     place = Cluster(tmp_path / "cluster", config, slow_checkout(checkout))
     hold = place.folder / "hold"  # every copy stops after its first video while this file is there
     hold.touch()
@@ -36,8 +37,8 @@ def test_shards_on_a_cluster_survive_the_launcher(cluster, data, checkout, tmp_p
         shown = subprocess.run(
             ["scontrol", "show", "job", job["job"]], capture_output=True, text=True, timeout=20
         ).stdout
-        assert "TresPerJob=gres:gpu:1" in shown and job["partition"] == "gpu"
-        assert job["cpus"] == "8" and job["time"] == "16:00"
+        assert "TresPerJob=gres:gpu:1" in shown and "Features=toy8|toy40" in shown
+        assert job["partition"] == "gpu" and job["cpus"] == "8" and job["time"] == "16:00"
         assert job["memory"] == "2000M"
 
     # The lock says how to go on; the shards go in again beside the first copies.

@@ -2,13 +2,14 @@ import csv
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
 from vireo.errors import VireoError
-from vireo.training import checkpoint, load
+from vireo.training import checkpoint, load, parallel
 from vireo.training.loop import train
 
 CPU = {"device": "cpu"}
@@ -87,6 +88,29 @@ def test_terminate_saves_and_says_how_to_go_on(dummy, tmp_path):
     (tmp_path / "results/training/dummy/recipe.json").unlink()
     train("dummy", recipe, CPU)
     assert equal(resumed, weights(tmp_path))
+
+
+def test_time_limit_saves_before_it_and_goes_on(dummy, tmp_path, monkeypatch):
+    """Ten minutes end after nine: one minute early, the time a large checkpoint may take."""
+    now = iter(range(0, 100_000, 60))  # every look at the clock is a minute later
+    monkeypatch.setattr(parallel, "time", SimpleNamespace(monotonic=lambda: next(now)))
+    recipe = dummy.recipe(save_steps=100)
+    with pytest.raises(VireoError, match="stands at step 9 of 12; the same command goes on"):
+        train("dummy", recipe, CPU, minutes=10)
+    found = checkpoint.newest(state_folder())
+    assert found and found[1]["step"] == 9
+    train("dummy", recipe, CPU, minutes=10)
+    resumed = weights(tmp_path)
+    shutil.rmtree(tmp_path / "cache")
+    (tmp_path / "results/training/dummy/recipe.json").unlink()
+    train("dummy", recipe, CPU)
+    assert equal(resumed, weights(tmp_path))
+
+
+@pytest.mark.parametrize(("minutes", "seconds"), [(2, 60), (30, 27 * 60), (1440, 1430 * 60)])
+def test_time_limit_is_kept_a_tenth_early(monkeypatch, minutes, seconds):
+    monkeypatch.setattr(parallel, "time", SimpleNamespace(monotonic=lambda: 0.0))
+    assert parallel.Terminate(minutes).stop_at == seconds
 
 
 def test_nan_stops_with_step_and_last_good_checkpoint(dummy):

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import pandas as pd
 import pytest
 
+from vireo.errors import VireoError
 from vireo.workflow.plan import Plan
 from vireo.workflow.resources import DEFAULT_SHARDS, UNKNOWN_MIN, Resources
 
@@ -15,6 +16,7 @@ def config():
     direct, stored = ({"protocol": {"frames": {"store": store}}} for store in (False, True))
     return {
         "shards": None,
+        "gpu_features": {},
         "decode": {"workers": None, "memory_mb": 4000},
         "models": {"m": {"hardware": hardware}, "bare": {}},
         "benchmarks": {
@@ -46,6 +48,18 @@ def test_gpus_come_from_the_model_or_the_recipe(config):
     ask = Resources(config)
     assert ask.gpus(wc()) == 1 and ask.gpus(wc(model="bare")) == 0
     assert ask.gpus(SimpleNamespace(recipe="r")) == 4
+
+
+def test_constraint_names_the_cards_that_are_large_enough(config):
+    ask, recipe = Resources(config), SimpleNamespace(recipe="r")
+    config["models"]["m"]["hardware"]["gpu_gb"] = 24
+    assert ask.constraint(wc()) is None
+    config["gpu_features"] = {"v100": 16, "a100": 40, "h100": 80}
+    assert ask.constraint(wc()) == "a100|h100"
+    assert ask.constraint(recipe) is None and ask.constraint(wc(model="bare")) is None
+    config["recipes"]["r"]["hardware"]["gpu_gb"] = 96
+    with pytest.raises(VireoError, match=r"recipe r wants 96 GB.*at most 80 GB"):
+        ask.constraint(recipe)
 
 
 def test_time_follows_the_videos_of_a_shard(config, tmp_path, monkeypatch):

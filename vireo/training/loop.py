@@ -43,12 +43,20 @@ from vireo.utils.cli import Progress, log
 SAVE_S = 600.0
 
 
-def train(name: str, recipe: dict[str, Any], config: dict[str, Any], threads: int = 0) -> Path:
+def train(
+    name: str,
+    recipe: dict[str, Any],
+    config: dict[str, Any],
+    threads: int = 0,
+    minutes: float | None = None,
+) -> Path:
     """Train recipe `name`; returns the path of its weights. A finished run is left as it is.
 
     `recipe` is the checked block, `config` gives `device`, `tf32`, `max_failed` and what the task
-    reads. Works in the current directory. Under `torchrun` every process calls this.
+    reads, `minutes` is the time limit of a scheduler's job: shortly before it the run saves and
+    stops. Works in the current directory. Under `torchrun` every process calls this.
     """
+    terminate = parallel.Terminate(minutes)
     if threads:
         torch.set_num_threads(threads)
     kind = load(recipe["task"])
@@ -66,7 +74,7 @@ def train(name: str, recipe: dict[str, Any], config: dict[str, Any], threads: in
             stack.enter_context(checkpoint.lock(state))
         accelerator.wait_for_everyone()
         run = Run(name, recipe, config, task, accelerator, state)
-        run.loop()
+        run.loop(terminate)
         weights = run.final_weights() if accelerator.is_main_process or run.sharded else {}
         if accelerator.is_main_process:
             export.publish(results, state, name, weights, run.about(key))
@@ -185,7 +193,7 @@ class Run:
             )
         )
 
-    def loop(self) -> None:
+    def loop(self, terminate: parallel.Terminate) -> None:
         """Run all steps that are left."""
         left = self.plan.steps - self.step
         if not left:
@@ -193,7 +201,7 @@ class Run:
         batches = self._batches()
         self.model.train()
         with (
-            parallel.Terminate() as terminate,
+            terminate,
             Progress(left if self.main else None, f"training {self.name}", "step") as bar,
         ):
             while self.step < self.plan.steps:

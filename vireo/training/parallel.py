@@ -4,6 +4,7 @@ import logging
 import os
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -68,13 +69,24 @@ def average_gradients(made: Accelerator, model: nn.Module) -> None:
 
 
 class Terminate:
-    """SIGTERM (pre-empted, time limit) sets `asked`: the run saves after its step and stops."""
+    """SIGTERM (pre-empted) sets `asked`: the run saves after its step and stops.
 
-    def __init__(self) -> None:
-        self.asked, self.old = False, None  # type: bool, Any
+    So does a time limit of `minutes`, a tenth of it early (1 to 10 minutes). At the limit itself
+    SLURM leaves a job KillWait seconds, and `--signal` reaches only what srun started.
+    """
+
+    def __init__(self, minutes: float | None = None) -> None:
+        self.signalled, self.old = False, None  # type: bool, Any
+        early = min(10.0, max(1.0, (minutes or 0) / 10))
+        self.stop_at = None if minutes is None else time.monotonic() + 60 * (minutes - early)
+
+    @property
+    def asked(self) -> bool:
+        """Whether to save and stop."""
+        return self.signalled or (self.stop_at is not None and time.monotonic() >= self.stop_at)
 
     def _ask(self, *_: Any) -> None:
-        self.asked = True
+        self.signalled = True
 
     def __enter__(self) -> "Terminate":
         if threading.current_thread() is threading.main_thread():

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from vireo import config as cfg
+from vireo.errors import VireoError
 from vireo.media.pool import DEFAULTS
 from vireo.tables.shards import parse
 
@@ -39,6 +40,20 @@ class Resources:
     def nodes(self, wc: Any) -> int:
         """Machines of a training job."""
         return int(self._hardware(wc).get("nodes", 1))
+
+    def constraint(self, wc: Any) -> str | None:
+        """Features of nodes whose GPUs are large enough, for SLURM's --constraint; None: any."""
+        features, wanted = self.config["gpu_features"], self._hardware(wc).get("gpu_gb")
+        if not features or not wanted or not self.gpus(wc):
+            return None
+        if fits := [name for name, size in features.items() if size >= wanted]:
+            return "|".join(fits)
+        what = f"recipe {wc.recipe}" if hasattr(wc, "recipe") else f"model {wc.model}"
+        raise VireoError(
+            f"{what} wants {wanted:g} GB of GPU memory; gpu_features has at most "
+            f"{max(features.values()):g} GB: add the feature of larger GPUs, or correct "
+            "hardware.gpu_gb"
+        )
 
     def train_memory(self, wc: Any, attempt: int) -> int:
         """MB of a training job."""
