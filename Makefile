@@ -22,6 +22,8 @@ setup: .venv/.ready ## make .venv with every pinned package
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet uv
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements.txt
+	@# The command `vireo`, with the build tools that are pinned too.
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation -e .
 	@# Jobs start Python often: compile once instead of at every start. A few packages hold
 	@# templates that are not Python 3; they are not ours to mend.
 	@$(BIN)/python -m compileall -q -j 0 .venv/lib >/dev/null 2>&1 || true
@@ -29,7 +31,7 @@ setup: .venv/.ready ## make .venv with every pinned package
 
 demo: setup ## train, embed, score and report on the toy world, in a few minutes
 	$(BIN)/snakemake --cores $(CORES) demo
-	@$(BIN)/python scripts/report.py --summary results/toy_viclip/toy_videomme.json
+	@$(BIN)/python -m vireo report --summary results/toy_viclip/toy_videomme.json
 	@echo "Open results/report.html"
 
 test: setup ## the test suite without slow and fault tests

@@ -84,10 +84,11 @@ def page(opened: Any, file: Path, out: Path) -> None:
 
 def duet(opened: Any, work: Path, out: Path) -> None:
     """The live demo after it has watched its example video."""
-    command = [sys.executable, str(cfg.HOME / "scripts/duet.py"), "--model", "toy_mmduet"]
+    command = [sys.executable, "-m", "vireo", "serve", "toy_mmduet"]
     server = subprocess.Popen(
-        [*command, "--serve", "--port", str(PORT), "--device", "cpu"],
-        cwd=work, env={**os.environ, "VIREO_TRUST_DEVICES": "1"},
+        [*command, "--port", str(PORT), "--device", "cpu"],
+        cwd=work,
+        env={**os.environ, "VIREO_TRUST_DEVICES": "1", "PYTHONPATH": str(cfg.HOME)},
     )  # fmt: skip
     try:
         url = f"http://127.0.0.1:{PORT}/"
@@ -119,13 +120,13 @@ def _wait_for(url: str, server: subprocess.Popen) -> None:
     end = time.monotonic() + 120
     while time.monotonic() < end:
         if server.poll() is not None:
-            raise VireoError(f"scripts/duet.py --serve ended with {server.returncode}")
+            raise VireoError(f"vireo serve ended with {server.returncode}")
         try:
             urllib.request.urlopen(url, timeout=5).close()
             return
         except OSError:
             time.sleep(1)
-    raise VireoError(f"scripts/duet.py --serve does not answer on {url}")
+    raise VireoError(f"vireo serve does not answer on {url}")
 
 
 if __name__ == "__main__":

@@ -1,8 +1,10 @@
 """Shared settings: one thread for torch, a skip with its reason where a part is absent."""
 
+import logging
 import os
 import shutil
-from collections.abc import Iterator
+import subprocess
+from collections.abc import Callable, Iterator
 from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -64,6 +66,27 @@ def _one_torch_thread() -> None:
 
     if "torch" in sys.modules:
         sys.modules["torch"].set_num_threads(1)
+
+
+@pytest.fixture
+def vireo(capsys: pytest.CaptureFixture[str]) -> Iterator[Callable[..., Any]]:
+    """`vireo COMMAND …` in this process: a function of the arguments that returns what it printed.
+
+    The log goes to the captured stderr as it would to a terminal; its handlers are put back.
+    """
+    from vireo.commands import main
+
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+
+    def call(*arguments: object) -> subprocess.CompletedProcess[str]:
+        capsys.readouterr()
+        code = main([os.fspath(a) if isinstance(a, os.PathLike) else str(a) for a in arguments])
+        out = capsys.readouterr()
+        return subprocess.CompletedProcess(arguments, code, out.out, out.err)
+
+    yield call
+    root.handlers[:], root.level = handlers, level
 
 
 @pytest.fixture(scope="module")

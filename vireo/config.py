@@ -15,8 +15,8 @@ from typing import Any
 import yaml
 
 from vireo.errors import VireoError, unknown
+from vireo.utils.home import HOME
 
-HOME = Path(__file__).resolve().parents[1]
 FILES = ("config.yaml", "models.yaml", "benchmarks.yaml", "artifacts.yaml", "recipes.yaml")
 Config = dict[str, Any]
 

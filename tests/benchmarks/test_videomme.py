@@ -419,10 +419,16 @@ def test_every_recorded_error(full, tmp_path, name):
         assert printed == (GOLDEN / "stdout_partial_skip_missing.txt").read_text()
 
 
-def test_errors_of_the_command_line(tmp_path):
-    done = evaluate("videome", "--results_file", "x", "--video_duration_type", "short")
+def test_errors_of_the_command_line(tmp_path, vireo):
+    wrong = ["--results_file", "x", "--video_duration_type", "short"]
+    done = vireo("evaluate", "videome", *wrong)
     assert done.returncode == 1 and "did you mean 'videomme'" in done.stderr
-    assert "Traceback" not in done.stderr
+    done = vireo("evaluate", "videomme", *wrong)
+    assert done.returncode == 1 and "x" in done.stderr
+    assert vireo("evaluate").returncode == vireo("evaluate", "videomme").returncode == 2
+    done = vireo("evaluate", "videomme", "--help")
+    assert done.returncode == 0 and "vireo evaluate videomme" in done.stdout
+    assert "--video_duration_type" in done.stdout
     bad = tmp_path / "template.json"
     bad.write_text('[{"video_id": "001",}]')
     with pytest.raises(VireoError, match="not valid JSON"):

@@ -2,8 +2,6 @@
 
 import json
 import re
-import subprocess
-import sys
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
@@ -180,10 +178,8 @@ def test_padding_of_the_sampler_changes_nothing(tmp_path_factory, count, windows
         )
 
 
-def test_command_line() -> None:
-    home = Path(__file__).parents[2]
-    command = [sys.executable, "scripts/evaluate.py", "views", "--dir", GOLDEN / "reg_4x3_2ranks"]
-    done = subprocess.run(
-        [*command, "--ranks", "2", "--regression"], cwd=home, capture_output=True, text=True
+def test_command_line(vireo) -> None:
+    done = vireo(
+        "evaluate", "views", "--dir", GOLDEN / "reg_4x3_2ranks", "--ranks", 2, "--regression"
     )
     assert done.returncode == 0 and done.stdout.endswith("mse: 0.039924\n"), done.stderr

@@ -1,6 +1,6 @@
 """The doctor: what a target needs, what of it is here, and what to type next."""
 
-import subprocess
+import json
 import sys
 from pathlib import Path
 
@@ -215,13 +215,18 @@ def test_a_dictionary_of_another_size_is_said(here) -> None:
     assert "the dictionary answer_dict.json (sha256 " in text
 
 
-def test_command_line(tmp_path) -> None:
-    script = [sys.executable, str(cfg.HOME / "scripts/doctor.py")]
+def test_command_line(tmp_path, vireo, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
     files(tmp_path, a__x=b"1", b__x=b"2")
-    done = subprocess.run(
-        [*script, "toy_viclip/toy_videomme", "--compare", "a", "b"],
-        cwd=tmp_path, capture_output=True, text=True,
-    )  # fmt: skip
+    call = ["doctor", "toy_viclip/toy_videomme", "--compare", "a", "b"]
+    done = vireo(*call)
     assert done.returncode == 1, done.stderr
     assert "different" in done.stdout and "generated here" in done.stdout
-    assert "torch" not in done.stderr
+    facts = json.loads(vireo(*call, "--json").stdout)
+    assert facts["compare"]["same"] is False and facts["compare"]["contents"] == ["x"]
+    (target,) = facts["targets"]
+    assert target["target"] == "results/toy_viclip/toy_videomme.json" and not target["blocked"]
+    assert {f["kind"] for f in target["findings"]} <= {"here", "comes", "note"}
+    assert vireo("doctor").returncode == 2
+    done = vireo("doctor", "vicilp/videomme")
+    assert done.returncode == 1 and "did you mean 'viclip'" in done.stderr

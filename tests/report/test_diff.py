@@ -4,7 +4,6 @@ import json
 import shutil
 import subprocess
 import sys
-from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -90,19 +89,29 @@ def test_known_values() -> None:
     a = pd.Series([100.0] * 20 + [0.0] * 20, ids)
     b = a.copy()
     b.iloc[:2], b.iloc[20:29] = 0.0, 100.0
-    said = "\n".join(diff.paired(a, b, groups, "accuracy"))
+    said = "\n".join(diff.differences(a, b, groups, "accuracy"))
     assert "right in a only: 2: q0, q1" in said and "right in b only: 9" in said
     assert "p = 0.0654" in said
-    graded = "\n".join(diff.paired(a, a + pd.Series(range(40), ids) / 39, groups, "score"))
+    graded = "\n".join(diff.differences(a, a + pd.Series(range(40), ids) / 39, groups, "score"))
     assert "paired bootstrap over videos" in graded and "does not hold 0" in graded
     assert "McNemar" not in graded
 
 
-def test_command_line(other) -> None:
+def test_command_line(other, vireo) -> None:
+    _, a, b = other
+    done = vireo("diff", a, b)
+    assert done.returncode == 0, done.stderr
+    assert f"a: {a}" in done.stdout and "McNemar" in done.stdout
+    done = vireo("diff", a, "no.json")
+    assert done.returncode == 1 and "result not found: no.json" in done.stderr
+    assert vireo("diff", a).returncode == 2
+
+
+def test_the_older_name(other) -> None:
     _, a, b = other
     script = [sys.executable, str(cfg.HOME / "scripts/report.py"), "diff"]
     done = subprocess.run([*script, str(a), str(b)], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert f"a: {a}" in done.stdout and "McNemar" in done.stdout
-    done = subprocess.run([*script, str(a), str(Path("no.json"))], capture_output=True, text=True)
-    assert done.returncode == 1 and "result not found: no.json" in done.stderr
+    done = subprocess.run([*script, str(a)], capture_output=True, text=True)
+    assert done.returncode == 2 and "diff compares two results" in done.stderr

@@ -1,6 +1,5 @@
 """The report page: whole, offline, escaped, sortable, and honest about what is not there."""
 
-import os
 import re
 import shutil
 import subprocess
@@ -151,15 +150,15 @@ class TestSomethingMissing:
         assert "<h2" in self.text(config, paths)
 
 
-def test_command_line(world):
+def test_command_line(world, vireo, tmp_path):
     _, paths = world
-    script = [sys.executable, str(cfg.HOME / "scripts/report.py")]
-    env = {**os.environ, "PYTHONPATH": str(cfg.HOME)}
-    call = [*script, *map(str, paths), "--summary", "--check", "--log", "logs/report.log"]
-    done = subprocess.run(call, capture_output=True, text=True, env=env)
+    done = vireo("report", *paths, "--summary", "--check", "--log", tmp_path / "report.log")
     assert done.returncode == 0, done.stderr
     assert "control shuffled_videos" in done.stdout and "chance inside" in done.stdout
     assert "coverage 171 of 180 items" in done.stdout
+    assert vireo("report", paths[0]).returncode == 2
+    done = vireo("report", paths[0], "--table", "t.tsv", "--summary")
+    assert done.returncode == 2 and "--out" in done.stderr
 
 
 def test_a_table_for_git(world, tmp_path):
@@ -175,7 +174,7 @@ def test_a_table_for_git(world, tmp_path):
     assert [row[0] for row in rows[1:]] == sorted(row[0] for row in rows[1:])
 
 
-def test_check_fails_for_a_missed_number(world, tmp_path):
+def test_check_fails_for_a_missed_number(world, tmp_path, vireo):
     import json
 
     _, paths = world
@@ -183,6 +182,9 @@ def test_check_fails_for_a_missed_number(world, tmp_path):
     result["metrics"]["accuracy"] |= {"verdict": "not reproduced", "reasons": ["too low"]}
     missed = tmp_path / "x.json"
     missed.write_text(json.dumps(result))
+    done = vireo("report", missed, "--check")
+    assert done.returncode == 1 and "too low" in done.stderr
+    # the older name
     script = [sys.executable, str(cfg.HOME / "scripts/report.py"), "check", str(missed)]
     done = subprocess.run(script, capture_output=True, text=True)
     assert done.returncode == 1 and "too low" in done.stderr

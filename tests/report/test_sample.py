@@ -1,5 +1,6 @@
 """One's own videos on the terminal, and one sample on a page: tiny models, real scripts."""
 
+import json
 import re
 import subprocess
 import sys
@@ -9,6 +10,7 @@ import pytest
 
 from tests.e2e import world
 from vireo import config as cfg
+from vireo.commands import predict
 from vireo.errors import VireoError
 from vireo.inference import video
 from vireo.models import viclip_classifier
@@ -57,10 +59,10 @@ def _no_lock(monkeypatch, small) -> None:
 
 
 def told(small, capsys, model, place, texts=(), questions=(), weights=None) -> tuple[int, str]:
+    paths = video.videos(Path(place))
     with video.open_model(small.config, model, None, weights) as held:
-        code = video.predict(
-            small.config, held, video.videos(Path(place)), list(texts), list(questions)
-        )
+        answers = video.answers(small.config, held, paths, list(texts), list(questions))
+        code = predict.print_text(answers, single=len(paths) == 1, asked=bool(questions))
     return code, capsys.readouterr().out
 
 
@@ -95,7 +97,7 @@ def test_a_videomamba_names_classes_too(small, capsys) -> None:
     config = cfg.load(over={**over, "device": "cpu"})
     with video.open_model(config, "toy_videomamba_short") as held:
         film = video.videos(Path("data/videos/film00.mp4"))
-        assert video.predict(config, held, film, [], []) == 0
+        assert predict.print_text(video.answers(config, held, film, [], []), single=True) == 0
     assert len(capsys.readouterr().out.splitlines()) == 5
 
 
@@ -131,7 +133,12 @@ def test_an_answerer_answers() -> None:
     ("model", "texts", "questions", "message"),
     [
         ("tiny", ["one"], [], "at least two texts"),
-        ("tiny", [], ["what?"], "--ask is for an Answerer; tiny is a DualEncoder"),
+        (
+            "tiny",
+            [],
+            ["what?"],
+            "--ask is for an Answerer or a StreamingModel; tiny is a Dual",
+        ),
         ("clipbert", [], [], "ask something"),
         ("tiny_ft", ["a", "b"], [], "--texts is for a DualEncoder; tiny_ft is a Classifier"),
     ],
@@ -151,7 +158,7 @@ def test_what_is_not_there(small) -> None:
         video.open_model(small.config, "tiny"),
     ):
         pass
-    with pytest.raises(VireoError, match=r"scripts/duet.py --model toy_mmduet"):
+    with pytest.raises(VireoError, match=r"toy_mmduet watches videos as they play"):
         video.default_benchmark(small.config, "toy_mmduet")
     with pytest.raises(VireoError, match="sqa3d needs an Answerer, tiny is a DualEncoder"):
         video.default_benchmark(small.config, "tiny", "sqa3d")
@@ -187,20 +194,56 @@ def test_one_sample_on_a_page(small) -> None:
         sample.describe(config, sample.SampleRequest("tiny", "videomme", "000-9"))
 
 
-def test_command_line(small) -> None:
-    script = [sys.executable, str(cfg.HOME / "scripts/infer.py")]
+def mine(small) -> Path:
+    """The configuration file of a user of the small world."""
     config = small.folder / "mine.yaml"
-    import json
-
     config.write_text(json.dumps(world.settings(small.folder / "data", Path("tiny.safetensors"))))
+    return config
+
+
+def test_predict_ranks_texts_and_writes_json(small, vireo) -> None:
+    texts = ["--texts", "a dog", "a cat", "--config", mine(small)]
+    model = ["--weights", "tiny.safetensors", "--device", "cpu"]
+    done = vireo("predict", "tiny", "--video", "data/videos/film00.mp4", *texts, *model)
+    assert done.returncode == 0, done.stderr
+    assert len(done.stdout.splitlines()) == 2 and "%" in done.stdout
+    done = vireo("predict", "tiny", "--video", "data/videos", *texts, *model, "--json")
+    assert done.returncode == 0, done.stderr
+    rows = [json.loads(line) for line in done.stdout.splitlines()]
+    assert {Path(row["video"]).name for row in rows} == {f"film{n:02d}.mp4" for n in range(4)}
+    for row in rows:
+        assert row["error"] is None and len(row["predictions"]) == 2
+        assert abs(sum(p["probability"] for p in row["predictions"]) - 1) < 1e-6
+
+
+def test_an_option_of_another_kind_of_model_is_refused(small, vireo) -> None:
+    call = ["predict", "tiny", "--video", "data/videos/film00.mp4", "--config", mine(small)]
+    done = vireo(*call, "--texts", "a", "b", "--fps", "2")
+    assert done.returncode == 1 and "--fps is for a StreamingModel" in done.stderr
+    assert vireo("predict", "tiny").returncode == 2
+
+
+def test_show_writes_the_page(small, vireo) -> None:
+    call = ["show", "tiny", "videomme", "--only", "000-1", "--out", small.folder / "shown.html"]
+    done = vireo(*call, "--weights", "tiny.safetensors", "--config", mine(small))
+    assert done.returncode == 0, done.stderr
+    assert "What happens?" in (small.folder / "shown.html").read_text()
+
+
+def test_the_older_name_of_both(small) -> None:
+    script = [sys.executable, str(cfg.HOME / "scripts/infer.py")]
     call = [*script, "tiny", "--video", "data/videos/film00.mp4", "--texts", "a dog", "a cat"]
     done = subprocess.run(
-        [*call, "--config", str(config), "--weights", "tiny.safetensors", "--device", "cpu"],
+        [*call, "--config", mine(small), "--weights", "tiny.safetensors", "--device", "cpu"],
         capture_output=True, text=True,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert len(done.stdout.splitlines()) == 2 and "%" in done.stdout
     done = subprocess.run([*script, "tiny", "--texts", "a", "b"], capture_output=True)
-    assert done.returncode == 2 and b"--video FILE" in done.stderr
+    assert done.returncode == 2 and b"--video" in done.stderr
     done = subprocess.run([*script, "tiny", "--only", "1", "--show", "x"], capture_output=True)
     assert done.returncode == 2 and b"--show FILE needs a benchmark and --only ID" in done.stderr
+    done = subprocess.run([*script, "tiny", "videomme"], capture_output=True)
+    assert done.returncode == 2 and b"--split, --items, --videos, --out" in done.stderr
+    done = subprocess.run([*script, "--help"], capture_output=True)
+    assert done.returncode == 0 and b"--video PATH" in done.stdout and b"vireo show" in done.stdout

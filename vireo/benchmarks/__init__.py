@@ -15,7 +15,7 @@ vireo/tables/predictions.py)
 - `export(items, predictions, outdir, block) -> [paths]`: the official files (`block["model"]` is
   the model's name);
 - `add_arguments(parser)`, `evaluate(args) -> str`: the official scorer's flags and printout, for
-  `python scripts/evaluate.py <benchmark> ...`.
+  `vireo evaluate <benchmark> ...`.
 
 Helpers of a benchmark stand in files whose names begin with an underscore. Nothing here imports
 torch.
@@ -28,9 +28,13 @@ from types import ModuleType
 from vireo.errors import unknown
 
 
+def names() -> list[str]:
+    """Names of all benchmark files, sorted."""
+    return sorted(p.stem for p in Path(__file__).parent.glob("*.py") if not p.stem.startswith("_"))
+
+
 def module(name: str) -> ModuleType:
     """Import `vireo/benchmarks/<name>.py`; VireoError lists near names."""
-    known = [p.stem for p in Path(__file__).parent.glob("*.py") if not p.stem.startswith("_")]
-    if name not in known:
-        raise unknown("benchmark module", name, known)
+    if name not in names():
+        raise unknown("benchmark module", name, names())
     return importlib.import_module(f"vireo.benchmarks.{name}")

@@ -267,7 +267,7 @@ def export(
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    """Flags of `evaluate.py actions`."""
+    """Flags of `vireo evaluate actions`."""
     parser.add_argument(
         "--views", required=True, type=Path, help="NPZ with logits [V,K], id [V] and label [V]"
     )

@@ -178,7 +178,7 @@ def export(
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    """Flags of `evaluate.py kinetics`."""
+    """Flags of `vireo evaluate kinetics`."""
     parser.add_argument("--annotations", required=True, type=Path, help="official CSV or JSON list")
     parser.add_argument(
         "--predictions", required=True, type=Path, help="CSV with id, top1, …, top5 (class names)"

@@ -103,7 +103,7 @@ def export(
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    """Flags of `evaluate.py regression`."""
+    """Flags of `vireo evaluate regression`."""
     parser.add_argument(
         "--predictions", required=True, type=Path, help="CSV with id, target, prediction"
     )

@@ -271,7 +271,7 @@ def _reference(
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    """Flags of `evaluate.py retrieval`."""
+    """Flags of `vireo evaluate retrieval`."""
     parser.add_argument(
         "--features",
         required=True,

@@ -1,4 +1,4 @@
-"""VideoMamba's own per-rank text files -> top-1 and top-5, or MSE: `evaluate.py views --dir DIR`.
+"""VideoMamba's own per-rank text files -> top-1 and top-5, or MSE: `vireo evaluate views`.
 
 Each rank writes `<rank>.txt`: a first line that is skipped, then one line per view,
 `id [logit, ...] label chunk crop`, for regression `id prediction label chunk crop`. Nothing else of
@@ -107,7 +107,7 @@ def merged(folder: Path, ranks: int, regression: bool, all_windows: bool) -> dic
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    """Flags of `evaluate.py views`."""
+    """Flags of `vireo evaluate views`."""
     parser.add_argument("--dir", required=True, type=Path, help="folder with 0.txt, 1.txt, ...")
     parser.add_argument("--ranks", required=True, type=int, help="number of these files")
     parser.add_argument("--regression", action="store_true", help="numbers instead of classes")

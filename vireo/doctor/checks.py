@@ -5,7 +5,6 @@ to get it); `problem` (it will fail or crawl); `note`. Estimates are said with w
 """
 
 import math
-import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +18,7 @@ from vireo.doctor.needs import Needs, cut
 from vireo.fetch import local
 from vireo.fetch.receipt import readable
 from vireo.tables import items as item_table
+from vireo.utils.home import snakemake
 
 MB_PER_S = 12.5  # 100 Mbit/s
 RESERVE_GB = 2.0
@@ -54,8 +54,7 @@ def examine(config: cfg.Config, needs: Needs) -> Report:
     report.findings += _disk(report)
     for reason, rows in needs.left_out.items():
         report.findings.append(Finding("note", f"not run ({reason}): {', '.join(rows)}"))
-    target = shlex.quote(needs.target)
-    report.command = f"snakemake --cores {machine.cores()} {target}"
+    report.command = snakemake("--cores", str(machine.cores()), needs.target)
     return report
 
 

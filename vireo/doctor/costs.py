@@ -51,7 +51,7 @@ def page() -> str:
         "",
         "Made by `scripts/generate.py` from the shipped configuration. Times are estimates of the",
         "model blocks (`hardware.minutes_per_1000`, controls included, items counted as videos),",
-        "not measurements; `python scripts/doctor.py paper_viclip` says the same for your machine",
+        "not measurements; `vireo doctor paper_viclip` says the same for your machine",
         "and your data.",
         "",
     ]

@@ -16,7 +16,7 @@ from vireo.errors import VireoError
 from vireo.fetch import archive, http, hub, local, receipt
 from vireo.fetch.local import NOTES, artifact_dir, describe_missing
 from vireo.fetch.receipt import readable
-from vireo.utils import files
+from vireo.utils import files, home
 from vireo.utils.cli import Progress, log
 from vireo.utils.redact import redact
 
@@ -158,8 +158,8 @@ class Downloader:
                     if isinstance(error, http.WrongContent) and self._only_recorded(candidate):
                         problems.append(
                             f"  (recorded in {receipt.LOCK} on the first download; if the new "
-                            "file is the right one: python scripts/fetch.py "
-                            f"{self.name} --accept-change)"
+                            "file is the right one: "
+                            f"{home.script('fetch', self.name, '--accept-change')})"
                         )
         reasons = "\n".join(dict.fromkeys(problems)) or "- no source offers it"
         raise VireoError(f"cannot get {entry['name']}:\n{reasons}\n{self._missing_text()}")

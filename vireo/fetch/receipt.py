@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from vireo.errors import VireoError
-from vireo.utils import files
+from vireo.utils import files, home
 from vireo.utils.cli import log
 
 LOCK = Path("data/lock.json")
@@ -115,7 +115,7 @@ def enforce(artifact: str, name: str, size: int, sha256: str, source: str) -> No
         raise VireoError(
             f"{artifact}: {name} has changed: sha256 {sha256}, but {entry['sha256']} was recorded "
             f"in {LOCK} on its first download. If the new file is the right one: "
-            f"python scripts/fetch.py {artifact} --accept-change"
+            f"{home.script('fetch', artifact, '--accept-change')}"
         )
 
 
@@ -151,8 +151,8 @@ def read(path: str | Path) -> dict[str, Any]:
     if not Path(path).exists():
         name = Path(path).stem
         raise VireoError(
-            f"{name} is not here yet ({path}): run `snakemake {path}`, or "
-            f"`python scripts/fetch.py {name}`"
+            f"{name} is not here yet ({path}): run `{home.snakemake(str(path))}`, or "
+            f"`{home.script('fetch', name)}`"
         )
     receipt = files.read_json(path, "receipt")
     root = located(receipt)

@@ -1,13 +1,13 @@
-"""A model on videos of one's own: no benchmark, no items, an answer on the terminal.
+"""A model on videos of one's own: no benchmark, no items.
 
 A `DualEncoder` ranks given texts, a `Classifier` names its best classes, an `Answerer` answers
 questions. Frames and views are those of a benchmark's protocol that suits the model; a benchmark
 named by the user takes its place. A broken video of a folder costs its own row.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from vireo.inference.weights import weights_source
 from vireo.media import inventory, pool, resize
 from vireo.media.decode import DecodedClip, DecodeRequest
 from vireo.utils import gpu_lock
+from vireo.utils.home import snakemake
 
 TOP = 5
 TOKENS = 100
@@ -67,9 +68,7 @@ def default_benchmark(
             raise VireoError(f"{benchmark} needs {article(needs)}, {model} is {here}")
         return benchmark, needs
     if not {"DualEncoder", "Classifier", "Answerer"} & set(kinds):
-        raise VireoError(
-            f"{model} watches videos as they play: python scripts/duet.py --model {model} --video …"
-        )
+        raise VireoError(f"{model} watches videos as they play: it takes no benchmark's protocol")
     classes = block["arch"].get("num_classes")
     ranked = []
     for place, (name, bench) in enumerate(config["benchmarks"].items()):
@@ -84,7 +83,7 @@ def default_benchmark(
         ranked.append((order, name, bench["needs"]))
     if not ranked:
         raise VireoError(
-            f"no benchmark fits {model}; name one: infer.py {model} BENCHMARK --video …"
+            f"no benchmark fits {model}; name one: vireo predict {model} BENCHMARK --video …"
         )
     _, name, needs = min(ranked)
     return name, needs
@@ -100,19 +99,26 @@ def open_model(
 ) -> Iterator[LoadedModel]:
     """The model on a device, held during the block; weights as the block says unless given."""
     benchmark, kind = default_benchmark(config, model, benchmark)
-    block = cfg.model(config, model)
-    path = weights or weights_source(config, model)
-    if not weights and path and not Path(path).exists():
-        raise VireoError(
-            f"the weights of {model} are not here: `snakemake --cores 2 {path}` brings or trains "
-            "them, or name a file: --weights FILE"
-        )
+    path = find_weights(config, model, weights)
     protocol = cfg.protocol(config, model, benchmark)
     with gpu_lock.acquire(where or config["device"]) as held:
-        found = cache_key.find_weights(path or None, block)
         module = config["benchmarks"][benchmark].get("module") or benchmark
-        whole = load_model(config, model, found, held, protocol)
+        whole = load_model(config, model, path, held, protocol)
         yield LoadedModel(model, kind, whole, protocol, module)
+
+
+def find_weights(config: cfg.Config, model: str, given: str | None) -> Path | None:
+    """The file of a model's weights: as given, else where its block points; None for random ones.
+
+    VireoError with the command that brings them when they are not here.
+    """
+    path = given or weights_source(config, model)
+    if not given and path and not Path(path).exists():
+        raise VireoError(
+            f"the weights of {model} are not here: `{snakemake('--cores', '2', path)}` brings or "
+            "trains them, or name a file: --weights FILE"
+        )
+    return cache_key.find_weights(path or None, cfg.model(config, model))
 
 
 def videos(place: Path) -> list[Path]:
@@ -207,59 +213,74 @@ def article(kind: str) -> str:
     return f"{'an' if kind[0] in 'AEIO' else 'a'} {kind}"
 
 
-def check(config: cfg.Config, model: str, benchmark: str | None, given: dict[str, list]) -> None:
-    """VireoError for texts or questions (`given["texts"]`, `given["ask"]`) that do not fit a model.
+# Options of `vireo predict` -> the protocols of models that they are for.
+OPTIONS = {
+    "texts": ("DualEncoder",),
+    "ask": ("Answerer", "StreamingModel"),
+    **dict.fromkeys(
+        ("fps", "max_frames", "prob", "sum", "heads", "keep", "system", "scores"),
+        ("StreamingModel",),
+    ),
+}
+
+
+def kind_of(config: cfg.Config, model: str, benchmark: str | None) -> str:
+    """What a model is on videos of one's own: a protocol of vireo/models by name."""
+    kinds = cfg.model(config, model)["fulfils"]
+    if benchmark is None and "StreamingModel" in kinds:
+        return "StreamingModel"
+    return default_benchmark(config, model, benchmark)[1]
+
+
+def check(config: cfg.Config, model: str, benchmark: str | None, given: dict[str, Any]) -> str:
+    """The kind of a model (`kind_of`); VireoError for options (`given`) that do not fit it.
 
     Asked before weights are loaded, which may take minutes.
     """
-    kind = default_benchmark(config, model, benchmark)[1]
-    for option, wants in (("texts", "DualEncoder"), ("ask", "Answerer")):
-        if given.get(option) and kind != wants:
-            here = f"{model} is {article(kind)}"
-            raise VireoError(f"--{option} is for {article(wants)}; {here}")
+    kind = kind_of(config, model, benchmark)
+    for option, wants in OPTIONS.items():
+        if given.get(option) not in (None, False, []) and kind not in wants:
+            listed = " or ".join(map(article, wants))
+            raise VireoError(
+                f"--{option.replace('_', '-')} is for {listed}; {model} is {article(kind)}"
+            )
     if kind == "DualEncoder" and len(given.get("texts") or ()) < 2:
         raise VireoError("give at least two texts after --texts: probabilities are among them")
     if kind == "Answerer" and not given.get("ask"):
         raise VireoError('ask something: --ask "What is on my left?"')
+    return kind
 
 
-def predict(
+@dataclass
+class Answer:
+    """What a model says of a video (and of one question); without predictions the reason why."""
+
+    video: Path
+    question: str = ""
+    predictions: list[Prediction] = field(default_factory=list)
+    error: str = ""
+
+
+def answers(
     config: cfg.Config, held: LoadedModel, paths: list[Path], texts: list[str], questions: list[str]
-) -> int:
-    """Print what the model says: lines for one video, a table (tabs) for several.
+) -> Iterator[Answer]:
+    """Answers for each video in order of completion, best prediction first.
 
-    Returns 1 when no video could be read. VireoError for a single video that cannot be read.
+    A video that cannot be read gives one answer with its error.
     """
+    ask: Callable[[np.ndarray], list[tuple[str, list[Prediction]]]]
     if held.kind == "DualEncoder":
         ranker = ZeroShot(held, texts)
-        columns, ask = ["video"], lambda frames: [("", ranker(frames))]
+        ask = lambda frames: [("", ranker(frames))]  # noqa: E731
     elif held.kind == "Classifier":
         names = TopClasses(held)
-        columns, ask = ["video"], lambda frames: [("", names(frames))]
+        ask = lambda frames: [("", names(frames))]  # noqa: E731
     else:
-        answers = QA(held, questions)
-        columns = ["video", "question"]
-        ask = lambda frames: list(zip(questions, answers(frames), strict=True))  # noqa: E731
-    single, read = len(paths) == 1, 0
-    if not single:
-        print("\t".join([*columns, "best", "probability", "second", "error"]))
+        qa = QA(held, questions)
+        ask = lambda frames: list(zip(questions, qa(frames), strict=True))  # noqa: E731
     for path, sample in frames_of(config, held, paths):
-        if sample.frames is None and single:
-            raise VireoError(sample.error or f"cannot read {path}")
         if sample.frames is None:
-            print("\t".join([str(path), *[""] * (len(columns) + 2), sample.error or sample.status]))
+            yield Answer(path, error=sample.error or sample.status)
             continue
-        read += 1
         for question, guesses in ask(sample.frames):
-            if single:
-                print((f"{question}\n" if question else "") + table(guesses))
-            else:
-                second = guesses[1].text if len(guesses) > 1 else ""
-                head = [str(path), *([question] if question else [])]
-                print("\t".join([*head, guesses[0].text, f"{guesses[0].share:.4f}", second, ""]))
-    return int(not read)
-
-
-def table(guesses: list[Prediction]) -> str:
-    """Guesses for a terminal, one a line."""
-    return "\n".join(f"{100 * g.share:6.1f} %  {g.text}  ({g.score:.2f})" for g in guesses)
+            yield Answer(path, question, guesses)

@@ -26,6 +26,7 @@ from vireo.errors import VireoError
 from vireo.media.decode import DecodedClip, DecodeRequest, decode_one, stat
 from vireo.media.store import Store
 from vireo.media.worker import receive, request_message, send
+from vireo.utils.home import PACKAGE
 
 DEFAULTS: dict[str, Any] = {
     "workers": None,
@@ -35,7 +36,6 @@ DEFAULTS: dict[str, Any] = {
 }
 AHEAD = 2  # requests given to a worker at a time, so that it works on while the consumer computes
 START_S = 120.0  # a process that needs longer to start counts as failed
-PROJECT = Path(__file__).resolve().parents[2]
 
 
 def decode(
@@ -84,7 +84,7 @@ class _Worker:
 
     def __init__(self, settings: dict[str, Any]) -> None:
         self.link, theirs = socket.socketpair()
-        path = [str(PROJECT), *filter(None, [os.environ.get("PYTHONPATH")])]
+        path = [str(PACKAGE.parent), *filter(None, [os.environ.get("PYTHONPATH")])]
         env = os.environ | {"PYTHONPATH": os.pathsep.join(path)}
         env |= dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
         command = [sys.executable, "-P", "-m", "vireo.media.worker"]

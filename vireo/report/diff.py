@@ -1,8 +1,7 @@
 """Why two results differ: what went in, which items are lacking, and which answers flipped.
 
 Made from two result files, the predictions beside them and, where they are still there, the items
-under cache/items. Right/wrong items are compared by McNemar's exact test, everything else by a
-paired bootstrap; both beside an interval that knows that questions share videos.
+under cache/items. The difference is tested as vireo/report/paired.py says.
 """
 
 import json
@@ -13,14 +12,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from vireo import benchmarks
 from vireo import config as cfg
 from vireo.errors import VireoError
-from vireo.metrics import intervals
-from vireo.report.load import ITEMS, read_result, text_of
+from vireo.report import paired
+from vireo.report.load import read_result, text_of
 from vireo.report.page import number
-from vireo.results import assemble
-from vireo.tables import items as item_table
 from vireo.tables import predictions
 
 SHOWN = 10
@@ -159,45 +155,26 @@ def _test(
     if a["benchmark"] != b["benchmark"] or a["primary"] != b["primary"]:
         yield "  no test of the difference: not the same benchmark and metric"
         return
-    name = a["primary"]
-    items = item_table.read_items(ITEMS / f"{a['benchmark']}.parquet")
-    block = cfg.benchmark(config, a["benchmark"])
-    module = benchmarks.module(block.get("module") or a["benchmark"])
-    each = []
-    for one, table in zip((a, b), rows, strict=True):
-        mine = items[items["split"].isin(one["splits"])].reset_index(drop=True)
-        scores = module.score(
-            mine, assemble.complete(mine, table), {**block, "model": one["model"]}
-        )
-        each.append(scores.metrics[name].contributions)
-    if each[0] is None or each[1] is None:
-        yield f"  no test of the difference: {name} is not a mean over items"
-        return
-    yield from paired(each[0], each[1], items.set_index("id")["group"], name)
+    both = zip((a, b), rows, strict=True)
+    first, second = (paired.contributions(one, table, config) for one, table in both)
+    yield from differences(first, second, paired.groups(a), a["primary"])
 
 
-def paired(first: pd.Series, second: pd.Series, groups: pd.Series, name: str) -> Iterator[str]:
+def differences(first: pd.Series, second: pd.Series, groups: pd.Series, name: str) -> Iterator[str]:
     """Lines about one metric on the items that both have; contributions indexed by item id."""
-    both = first.index.intersection(second.index)
-    x, y = first.loc[both], second.loc[both]
-    yield f"  {name} on the {len(both)} items that both scored: {x.mean():.4g} | {y.mean():.4g}"
-    if not len(both):
+    found = paired.compare(first, second, groups)
+    if found.first is None:
+        yield f"  {name}: {found.reason}"
         return
-    if max(x.nunique(), y.nunique()) <= 2 and len({*x, *y}) <= 2:
-        top = max({*x, *y})
-        only_a, only_b = both[(x == top) & (y != top)], both[(x != top) & (y == top)]
-        yield f"  right in a only: {len(only_a)}{f': {_some(only_a)}' if len(only_a) else ''}"
-        yield f"  right in b only: {len(only_b)}{f': {_some(only_b)}' if len(only_b) else ''}"
-        p = intervals.mcnemar(x == top, y == top)
-        yield f"  McNemar's exact test: p = {p:.3g} (questions taken as independent)"
-        interval = intervals.paired_difference(y, x, groups)
-        how = "clustered by video"
-    else:
-        moved = (y - x).to_numpy()
-        interval = intervals.bootstrap(lambda at: float(moved[at].mean()), groups.reindex(both))
-        how = "paired bootstrap over videos"
-    if pair := interval.pair():
+    values = f"{found.first:.4g} | {found.second:.4g}"
+    yield f"  {name} on the {found.n} items that both scored: {values}"
+    if found.p is not None:
+        for letter, only in (("a", found.only_first), ("b", found.only_second)):
+            yield f"  right in {letter} only: {len(only)}{f': {_some(only)}' if only else ''}"
+        yield f"  McNemar's exact test: p = {found.p:.3g} (questions taken as independent)"
+    if pair := found.ci95:
         inside = "holds 0" if pair[0] <= 0 <= pair[1] else "does not hold 0"
+        how = found.interval
         yield f"  b - a: 95 % interval {pair[0]:.3g} to {pair[1]:.3g} ({how}), {inside}"
     else:
-        yield f"  b - a: no interval, {interval.reason}"
+        yield f"  b - a: no interval, {found.reason}"

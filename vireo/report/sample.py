@@ -17,11 +17,10 @@ from markupsafe import Markup
 from vireo import benchmarks
 from vireo import config as cfg
 from vireo.errors import VireoError, unknown
-from vireo.inference import cache_key, text_cache
+from vireo.inference import cache_key, text_cache, video
 from vireo.inference.engines import registry
 from vireo.inference.engines.base import Clip
 from vireo.inference.pending import clip_tasks
-from vireo.inference.weights import weights_source
 from vireo.report import examples
 from vireo.report.load import ITEMS, text_of
 from vireo.report.page import HERE, flat, number
@@ -75,8 +74,7 @@ def describe(config: cfg.Config, asked: SampleRequest) -> dict[str, Any]:
     ((_, sample),) = runner.decoded([work], protocol, settings)
     if sample.frames is None:
         raise VireoError(f"item {asked.item!r}: {sample.error}")
-    path = asked.weights or weights_source(config, asked.model)
-    weights = cache_key.find_weights(path or None, block)
+    weights = video.find_weights(config, asked.model, asked.weights)
     module = benchmarks.module(bench.get("module") or asked.benchmark)
     with gpu_lock.acquire(asked.device or config["device"]) as where:
         model = runner.load_model(config, asked.model, weights, where, protocol)

@@ -9,6 +9,7 @@ from typing import Any
 from vireo.errors import VireoError, unknown
 from vireo.fetch import receipt
 from vireo.media.pool import DEFAULTS as DECODE
+from vireo.utils import home
 
 
 def checked(given: dict[str, Any], defaults: dict[str, Any], what: str) -> dict[str, Any]:
@@ -60,8 +61,8 @@ def init_file(recipe: dict[str, Any]) -> Path | None:
         path = Path("results/training") / name / "weights.safetensors"
         if not path.is_file():
             raise VireoError(
-                f"recipe {name} is not here yet ({path}): run `snakemake {path}`, or "
-                f"`python scripts/train.py {name}`"
+                f"recipe {name} is not here yet ({path}): run "
+                f"`{home.snakemake(str(path))}`, or `{home.script('train', name)}`"
             )
         return path
     if name := init.get("artifact"):

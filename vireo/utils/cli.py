@@ -1,6 +1,7 @@
-"""What scripts print: one log file, progress on stderr, errors without tracebacks."""
+"""What commands print: one log file, progress on stderr, errors without tracebacks."""
 
 import argparse
+import errno
 import logging
 import os
 import sys
@@ -14,6 +15,10 @@ from tqdm import tqdm
 from vireo.errors import VireoError
 
 T = TypeVar("T")
+FILE_ERRORS = {
+    *(errno.ENOENT, errno.EACCES, errno.EPERM, errno.EISDIR, errno.ENOTDIR, errno.EEXIST),
+    *(errno.EROFS, errno.ENOSPC, errno.ENAMETOOLONG, errno.ELOOP),
+}
 log = logging.getLogger("vireo")
 
 
@@ -35,32 +40,51 @@ def setup(log_file: str | Path | None = None) -> None:
 
 
 def add_common(parser: argparse.ArgumentParser) -> None:
-    """Options that every script has: --config (repeatable) and --log."""
-    parser.add_argument(
+    """Options that every command has: --config (repeatable) and --log."""
+    group = parser.add_argument_group("configuration and log")
+    group.add_argument(
         "--config",
         action="append",
         metavar="FILE",
-        help="configuration merged over the project's own (repeatable; default: $VIREO_CONFIG)",
+        help="configuration merged over the shipped one (repeatable; default: what $VIREO_CONFIG "
+        "names, else config/config.yaml of the working directory)",
     )
-    parser.add_argument("--log", metavar="FILE", help="also write the log here")
+    group.add_argument("--log", metavar="FILE", help="also write the log here")
+
+
+def call(main: Callable[[], int | None]) -> int:
+    """Exit code of a command; mistakes of the user become one line on stderr.
+
+    0 done; 1 an error, or something that a command was asked to look for; 2 wrong usage (argparse);
+    130 interrupted.
+    """
+    try:
+        return main() or 0
+    except VireoError as error:
+        _report(str(error))
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError as error:
+        # A file that the user named; anything else is a fault of ours and keeps its traceback.
+        if error.filename is None or error.errno not in FILE_ERRORS:
+            raise
+        _report(f"{os.fsdecode(error.filename)}: {error.strerror}")
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+    return 1
 
 
 def run(main: Callable[[], int | None]) -> None:
-    """Run a script's main: VireoError becomes one line on stderr and exit code 1."""
-    try:
-        code = main()
-    except VireoError as error:
-        log.error("error: %s", error)
-        if not logging.getLogger().handlers:
-            print(f"error: {error}", file=sys.stderr)
-        sys.exit(1)
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        sys.exit(130)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)
-    sys.exit(code or 0)
+    """End the process with the exit code of a script's `main`."""
+    sys.exit(call(main))
+
+
+def _report(message: str) -> None:
+    if any(getattr(h, "stream", None) is sys.stderr for h in logging.getLogger().handlers):
+        log.error("error: %s", message)
+    else:  # before `setup`
+        print(f"error: {message}", file=sys.stderr)
 
 
 class Progress:

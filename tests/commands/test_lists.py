@@ -1,16 +1,9 @@
 """Lists in the reference's form, from the files of ViS4mer and COIN."""
 
-import os
-import subprocess
-import sys
-
 import pytest
 
-from vireo import config as cfg
 from vireo.benchmarks import actions
 from vireo.toy import order, regression
-
-SCRIPT = cfg.HOME / "scripts/lists.py"
 
 
 @pytest.fixture(scope="module")
@@ -24,19 +17,22 @@ def world(tmp_path_factory):
     return root
 
 
-def run(world, name, *more, splits=("train", "test")):
+@pytest.fixture
+def run(vireo, monkeypatch):
     """The command on a shipped block that takes any number of rows."""
+    monkeypatch.chdir(world)
     block = world / "own.yaml"
     block.write_text("benchmarks: {toy_order: {partial: true}, toy_regression: {partial: true}}")
-    command = [sys.executable, SCRIPT, f"toy_{name}", "--annotations", world / name]
-    command += ["--out", world / "out", "--splits", *splits, "--config", block, *more]
-    return subprocess.run(
-        [os.fspath(part) for part in command], capture_output=True, text=True, cwd=world
-    )
+
+    def call(name, *more, splits=("train", "test")):
+        where = ["--annotations", world / name, "--out", world / "out", "--config", block]
+        return vireo("lists", f"toy_{name}", *where, "--splits", *splits, *more)
+
+    return call
 
 
-def test_classes_with_paths_and_durations(world) -> None:
-    done = run(world, "order", "--videos", world / "order/videos", "--durations")
+def test_classes_with_paths_and_durations(world, run) -> None:
+    done = run("order", "--videos", world / "order/videos", "--durations")
     assert done.returncode == 0, done.stderr
     lines = (world / "out/test.csv").read_text().splitlines()
     paths, labels, seconds = zip(*(line.split(",") for line in lines), strict=True)
@@ -49,17 +45,19 @@ def test_classes_with_paths_and_durations(world) -> None:
     assert (actions.videos(sources, items, {"options": own})["status"] == "found").all()
 
 
-def test_targets(world) -> None:
-    done = run(world, "regression", splits=("train", "val", "test"))
+def test_targets(world, run) -> None:
+    done = run("regression", splits=("train", "val", "test"))
     assert done.returncode == 0, done.stderr
     for split in ("train", "val", "test"):
         lines = (world / f"out/{split}.csv").read_text().splitlines()
         assert all(abs(float(line.rpartition(",")[2])) <= 2.01 for line in lines)
 
 
-def test_missing_videos_and_wrong_names(world) -> None:
-    done = run(world, "order", "--videos", world / "regression")
+def test_missing_videos_and_wrong_names(world, run) -> None:
+    done = run("order", "--videos", world / "regression")
     assert done.returncode == 0 and "6 of 6 videos are not there" in done.stderr
     (world / "names.txt").write_text("red_blue_green\n")
-    done = run(world, "order", "--labels", world / "names.txt")
+    done = run("order", "--labels", world / "names.txt")
     assert done.returncode == 1 and "no class" in done.stderr
+    done = run("order", "--separator", "")
+    assert done.returncode == 2 and "--separator" in done.stderr
