@@ -18,7 +18,7 @@ def world(tmp_path_factory):
 
 
 @pytest.fixture
-def run(vireo, monkeypatch):
+def run(world, vireo, monkeypatch):
     """The command on a shipped block that takes any number of rows."""
     monkeypatch.chdir(world)
     block = world / "own.yaml"

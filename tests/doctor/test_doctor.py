@@ -36,7 +36,8 @@ def test_a_result_with_nothing_here(here) -> None:
     assert "weights of viclip" in text and "1.7 GB" in text and "at 100 Mbit/s" in text
     assert "about 33 min of GPU time for 2700 items" in text
     assert "frames kept in cache/frames take about 3.3 GB" in text
-    assert text.endswith(f"snakemake --cores {machine.cores()} results/viclip/videomme.json")
+    command = f"snakemake --cores {machine.cores()} results/viclip/videomme.json"
+    assert text.endswith(f"{command} -s {cfg.HOME / 'Snakefile'}")  # typed in another folder
     assert not report.blocked and report.download > 1e11
 
 
