@@ -128,8 +128,10 @@ def say(whole: dict) -> None:
             log.info("control %s: %.2f", name, control["value"])
     cover = whole["coverage"]
     log.info(
-        "coverage: %d of %d items (missing %d, undecodable %d, error %d); verdict: %s",
-        *(cover["ok"], cover["items"], cover["missing"], cover["undecodable"], cover["error"]),
+        "coverage: %d of %d items (kept from an earlier copy %d, missing %d, undecodable %d, "
+        "error %d); verdict: %s",
+        *(cover["ok"], cover["items"], cover["kept"]),
+        *(cover["missing"], cover["undecodable"], cover["error"]),
         whole["verdict"]["word"],
     )
     for note in whole["notes"]:

@@ -147,7 +147,7 @@ def test_duplicates_resolve_alike_in_any_order_and_split(tmp_path_factory, seed)
     "status,flags,then,now,final",
     [
         ("ok", [], (10, 5), (10, 5), True),
-        ("ok", [], (10, 5), (10, 6), True),  # touched or copied
+        ("ok", [], (10, 5), (10, 6), False),  # touched, copied or repaired: see may_hold
         ("ok", [], (10, 5), (11, 5), False),  # another file
         ("ok", [], (10, 5), None, True),  # gone since
         ("ok", ["damaged"], (10, 5), (10, 6), False),  # repaired in place
@@ -161,6 +161,38 @@ def test_duplicates_resolve_alike_in_any_order_and_split(tmp_path_factory, seed)
 )
 def test_what_is_final(status, flags, then, now, final):
     assert J.is_final(row("a", status, flags=flags, source=then and list(then)), now) is final
+
+
+@pytest.mark.parametrize(
+    "then,now,more,holds",
+    [
+        ((10, 5), (10, 6), {}, True),
+        ((10, 5), (10, 5), {}, False),  # final
+        ((10, 5), (11, 6), {}, False),
+        ((10, 5), None, {}, False),
+        (None, (10, 6), {}, False),
+        ((10, 5), (10, 6), {"pixels": None}, False),  # of an earlier version
+        ((10, 5), (10, 6), {"flags": ["damaged"]}, False),
+        ((10, 5), (10, 6), {"status": "undecodable"}, False),
+    ],
+)
+def test_what_may_hold_for_a_file_with_a_new_time(then, now, more, holds):
+    values = {"source": then and list(then), "pixels": "abc", "status": "ok", **more}
+    assert J.may_hold(row("a", **values), now) is holds
+
+
+def test_of_several_copies_of_an_absent_video_the_newest_file_counts():
+    rows = [
+        row("a", scores=[1], source=[10, 5], path="old/a.mp4"),
+        row("a", scores=[3], source=[10, 7], path="new/a.mp4"),
+        row("a", scores=[2], source=[99, 6], path="mid/a.mp4"),
+        row("a", scores=[0]),
+    ]
+    for _ in range(4):
+        rows = rows[1:] + rows[:1]
+        assert J.resolve(rows, None)["path"] == "new/a.mp4"
+        assert J.resolve(rows, (10, 5))["path"] == "old/a.mp4"  # the present one
+        assert J.resolve(rows, (10, 9)) is None
 
 
 def test_ok_beats_others_and_the_present_file_beats_an_older_one():

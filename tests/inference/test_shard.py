@@ -18,7 +18,7 @@ import torch
 
 from vireo import benchmarks, models
 from vireo.errors import VireoError
-from vireo.inference import cache_key, runner
+from vireo.inference import cache_key, decoding, journal, runner
 from vireo.inference import shard as infer
 from vireo.inference.controls import CONTROLS, partners
 from vireo.inference.journal import Journal
@@ -112,7 +112,7 @@ class World:
         self.decoded: list[str] = []
         monkeypatch.setattr(models, "family", lambda name: SimpleNamespace(load=self.load))
         monkeypatch.setattr(benchmarks, "module", lambda name: self.module)
-        monkeypatch.setattr(runner.pool, "decode", self.decode)
+        monkeypatch.setattr(decoding.pool, "decode", self.decode)
 
     def path(self, name):
         return self.folder / "videos/sub" / f"{name}.mp4"
@@ -271,8 +271,12 @@ def test_deleted_damaged_and_restored_videos(world):
     same(rows, world.infer())
     assert world.decoded == []  # nothing is new; `missing` costs no decoding
     os.utime(world.path("v4"), (1, 1))  # touched: same content
+    world.setup = lambda model: pytest.fail("nothing is to be computed")
+    same(rows, world.infer())
+    assert world.decoded == ["v4"]  # once, to see that it shows the same frames
     world.infer()
     assert world.decoded == []
+    world.setup = lambda model: None
 
     for name in ("v1", "v2", "v3"):
         world.path(name).write_text(f"film {name}")
@@ -280,14 +284,77 @@ def test_deleted_damaged_and_restored_videos(world):
     assert sorted(world.decoded) == ["v1", "v2", "v3"] and set(rows["status"]) == {"ok"}
     assert list(rows.loc["v3-0", "flags"]) == []
     world.path("v5").unlink()
-    assert world.infer().loc["v5-0", "status"] == "ok"  # what was computed stays
+    rows = world.infer()
+    assert rows.loc["v5-0", "status"] == "ok"  # what was computed stays, and says so
+    assert rows.loc["v5-0", "kept"] == str(world.path("v5")) and rows["kept"].count() == 3
+
+
+def test_a_file_repaired_at_equal_size_is_computed_again(world):
+    """A preallocated copy that was cut short has the size of the whole one, and no flag."""
+    world.path("v2").write_text("film \0\0")
+    damaged = world.infer()
+    world.path("v2").write_text("film v2")
+    os.utime(world.path("v2"), (2, 2))
+    rows = world.infer()
+    assert world.model.videos == 1 and set(rows["status"]) == {"ok"}
+    (world.folder / "fresh").mkdir()
+    fresh = World(world.folder / "fresh", world.monkeypatch).infer()
+    same(rows, fresh)
+    assert damaged.loc["v2-0", "scores"].tolist() != rows.loc["v2-0", "scores"].tolist()
+    world.monkeypatch.chdir(world.folder)
+    os.utime(world.path("v2"), (3, 3))
+    rows = world.infer()
+    assert world.model.videos == 1 and world.decoded == ["v2"]  # recognised by its frames
+    same(rows, fresh)
+
+
+def test_rows_of_earlier_versions_hold_for_the_same_time_only(world):
+    rows = world.infer()
+    for path in world.folder.glob("cache/predictions/*/*.jsonl"):
+        held = [{k: v for k, v in row.items() if k != "pixels"} for row in journal.rows_of(path)]
+        key = journal.header(path)["key"]
+        path.unlink()
+        with Journal("cache/predictions", key) as other:
+            other.append(held)
+    same(rows, world.infer())
+    assert world.decoded == []
+    os.utime(world.path("v3"), (1, 1))
+    world.infer()
+    assert world.decoded == ["v3"] and world.info["computed_videos"] == 1
+
+
+def test_predictions_of_absent_videos_can_be_left_out(world):
+    world.infer()
+    for name in world.names[:3]:
+        world.path(name).unlink()
+    rows = world.infer()
+    assert set(rows["status"]) == {"ok"} and world.info["kept"] == 9
+    world.config["keep_predictions_of_absent_videos"] = False
+    rows = world.infer()
+    assert rows["status"].value_counts().to_dict() == {"ok": 12, "missing": 9}
+    assert world.info["kept"] == 0 and rows["kept"].count() == 0
+
+
+def test_the_present_copy_answers_before_an_older_one(world):
+    """Two copies of different content: each time what lies there now is scored."""
+    first = world.infer()
+    for name in world.names:
+        world.path(name).write_text(f"another film {name}")
+    second = world.infer()
+    assert world.model.videos == 7
+    for name in world.names:
+        world.path(name).write_text(f"film {name}")
+    again = world.infer()
+    assert again["kept"].count() == 0
+    same(first, again)
+    assert first.loc["v0-0", "scores"].tolist() != second.loc["v0-0", "scores"].tolist()
 
 
 def test_a_video_that_vanishes_before_it_is_read(world):
     vanished = lambda requests, *_: (  # noqa: E731
         DecodedClip(r.video, "missing", error="gone", request=r) for r in requests
     )
-    world.monkeypatch.setattr(runner.pool, "decode", vanished)
+    world.monkeypatch.setattr(decoding.pool, "decode", vanished)
     world.config["max_failed"] = 1
     assert set(world.infer()["status"]) == {"missing"}
     assert not list(world.folder.glob("cache/predictions/*/*"))
@@ -379,7 +446,7 @@ def test_missing_and_undecodable_videos_of_the_split_count_together(world):
 def test_the_journal_is_looked_at_again_once_the_device_is_ours(world, monkeypatch):
     world.infer("1-of-2")
     # Nothing was there when we came; a second copy of the job has finished since.
-    monkeypatch.setattr(infer, "split_done", lambda journal, work, views: ([], list(work)))
+    monkeypatch.setattr(infer, "split_done", lambda journal, work, *_: ([], list(work)))
     world.setup = lambda model: pytest.fail("computed twice")
     assert set(world.infer("1-of-2")["status"]) == {"ok"}
     assert world.info["from_journal"] == 12 and world.info["computed_videos"] == 0

@@ -123,7 +123,7 @@ def test_coverage_bounds_and_interval():
     assert (cover["items"], cover["ok"], cover["missing"], cover["undecodable"]) == (6, 4, 1, 1)
     assert cover["share"] == pytest.approx(4 / 6)
     assert (cover["groups"], cover["groups_ok"], cover["absent"]) == (5, 3, 0)
-    split = {"items": 3, "ok": 2, "missing": 1, "undecodable": 0, "error": 0}
+    split = {"items": 3, "ok": 2, "kept": 0, "missing": 1, "undecodable": 0, "error": 0}
     assert cover["by_split"]["x"] == split
     accuracy = whole["metrics"]["accuracy"]
     assert accuracy["value"] == 75 and accuracy["n"] == 4
@@ -242,11 +242,31 @@ def test_nothing_scored_at_all():
     assert whole["verdict"]["word"] == "not run"
 
 
+def test_predictions_of_an_earlier_copy_are_counted_apart_and_named():
+    """They used to count as answered: coverage 1.0 with none of the videos there."""
+    rows = predictions()
+    done = rows.index[rows["status"] == "ok"][:2]
+    rows["kept"] = None
+    rows.loc[done, "kept"] = ["/old/copy/a.mp4", "/old/copy/b.mp4"]
+    whole = assemble(run(rows=rows))
+    cover = whole["coverage"]
+    assert (cover["items"], cover["ok"], cover["kept"]) == (6, 2, 2)
+    assert cover["share"] == pytest.approx(2 / 6)
+    assert sum(split["kept"] for split in cover["by_split"].values()) == 2
+    assert whole["copies"] == {
+        "present": 2, "kept": 2, "missing": 1, "kept_from": {"/old/copy": 2},
+    }  # fmt: skip
+    assert "2 predictions were kept from an earlier copy" in whole["notes"][0]
+    assert "/old/copy" in whole["notes"][0]
+    assert whole["metrics"]["accuracy"]["n"] == 4  # they are scored
+
+
 def test_schema_is_valid_and_strict():
     rules = cfg.read_yaml(result.SCHEMA_FILE)
     Draft202012Validator.check_schema(rules)
     whole = assemble(run())
-    assert set(whole) == set(rules["required"]) == set(rules["properties"])
+    # Results of earlier versions do not say of which copy their predictions are.
+    assert set(whole) == {*rules["required"], "copies"} == set(rules["properties"])
     for broken in ({**whole, "extra": 1}, {**whole, "verdict": {"word": "fine", "reasons": []}}):
         with pytest.raises(ValidationError):
             result.check(broken)

@@ -34,7 +34,7 @@ class FrameCache:
         return self.folder / f"{digest([work.span, work.source], 32)}.safetensors"
 
     def get(self, work: ClipTask) -> tuple[Tensor, dict[str, Any]] | None:
-        """Embeddings [T,49,hidden] with `frames` and `flags`, None when absent or torn."""
+        """Embeddings [T,49,hidden] with the facts that were saved, None when absent or damaged."""
         path = self.path(work)
         try:
             with safe_open(path, framework="pt") as file:
@@ -46,11 +46,14 @@ class FrameCache:
             return None
 
 
-def save(path: Path, embeds: Tensor, frames: list[int], flags: list[str]) -> None:
-    """Write one video's embeddings; a full disk costs time later, not this run's result."""
-    facts = json.dumps({"frames": frames, "flags": flags})
+def save(path: Path, embeds: Tensor, facts: dict[str, Any]) -> None:
+    """Write one video's embeddings with `frames`, `flags` and `pixels` (checksum of the frames).
+
+    A full disk costs time later, not this run's result.
+    """
+    told = {"facts": json.dumps(facts)}
     try:
         with atomic(path) as tmp:
-            save_file({"embeddings": embeds.contiguous().cpu()}, tmp, {"facts": facts})
+            save_file({"embeddings": embeds.contiguous().cpu()}, tmp, told)
     except VireoError as error:
         log.warning("embeddings are not kept: %s", error)

@@ -29,7 +29,7 @@ Source = tuple[int, int] | None
 
 # Higher wins among the lines of one (id, view).
 RANK = {"ok": 3, "undecodable": 2, "error": 1, "missing": 0}
-# Frames that were produced in spite of damage: final only while the file is exactly the same.
+# Frames that were produced in spite of damage: never taken over to a file with another time.
 DAMAGE_FLAGS = frozenset({"damaged", "substituted"})
 
 _HEAD = b'{"crc":"%08x","row":'
@@ -153,28 +153,56 @@ def header(path: str | Path) -> dict[str, Any] | None:
 def is_final(row: Row, source: Source) -> bool:
     """Whether `row` need not be computed again for a video of `source` = (size, mtime_ns).
 
-    `ok` is final as long as the file is absent or of the same size (a touched or copied file is no
-    reason to compute again); `undecodable`, and frames saved from a damaged file, are final for
-    that size and mtime; `missing` and `error` are always tried again.
+    `ok` and `undecodable` are final for exactly that size and time, `ok` also when the file is
+    absent (None); `missing` and `error` are always tried again. See `may_hold` for new times.
     """
-    then = tuple(row["source"]) if row.get("source") else None
-    if row["status"] == "ok":
-        if source is None or then is None:
-            return True
-        if DAMAGE_FLAGS.intersection(row.get("flags") or ()):
-            return then == source
-        return then[0] == source[0]
-    return row["status"] == "undecodable" and source is not None and then == source
+    if row["status"] == "ok" and source is None:
+        return True
+    return row["status"] in ("ok", "undecodable") and source is not None and _source(row) == source
+
+
+def may_hold(row: Row, source: Source) -> bool:
+    """Whether `row` holds for a file of the same size and another time, if its frames are the same.
+
+    Rows of earlier versions have no checksum of their frames: nothing can tell, they do not hold.
+    """
+    then = _source(row)
+    return bool(
+        row["status"] == "ok"
+        and source is not None
+        and then is not None
+        and then[0] == source[0]
+        and then != source
+        and row.get("pixels")
+        and not DAMAGE_FLAGS.intersection(row.get("flags") or ())
+    )
 
 
 def resolve(rows: Iterable[Row], source: Source) -> Row | None:
-    """The one final row among duplicates (best status, then a total order on their text)."""
+    """The one final row among duplicates: best status, newest copy, then a total order on the text.
+
+    With the file absent rows of several copies may be final: that of the newest file is taken for
+    every item, so that one copy answers all it can.
+    """
     final = [row for row in rows if is_final(row, source)]
-    exact = [row for row in final if source and tuple(row.get("source") or ()) == source]
-    best = exact or final
-    if len(best) <= 1:
-        return best[0] if best else None
-    return min(best, key=lambda row: (-RANK[row["status"]], _text(row)))
+    if len(final) <= 1:
+        return final[0] if final else None
+    return min(final, key=order)
+
+
+def order(row: Row) -> tuple[int, tuple[int, int, str], str]:
+    """Sorts rows of one item: best status, newest file, text; the same on every machine."""
+    return -RANK[row["status"]], _age(row), _text(row)
+
+
+def _source(row: Row) -> Source:
+    return tuple(row["source"]) if row.get("source") else None
+
+
+def _age(row: Row) -> tuple[int, int, str]:
+    """Orders copies of a file: newest, then largest, then by path."""
+    size, changed = _source(row) or (0, 0)
+    return -changed, -size, str(row.get("path") or "")
 
 
 @cache

@@ -10,7 +10,7 @@ import pandas as pd
 
 from vireo.errors import VireoError
 from vireo.inference.controls import partners
-from vireo.inference.journal import Journal, Row, Source, resolve
+from vireo.inference.journal import Journal, Row, Source, may_hold, order, resolve
 
 Span = tuple[str, float | None, float | None]  # video, start, end (seconds; None = its ends)
 
@@ -24,6 +24,8 @@ class ClipTask:
     kind: str
     source: Source
     items: list[Any] = field(default_factory=list)  # rows of the items table (`itertuples`)
+    # Item -> checksum of frames -> rows that hold if the file, which has a new time, shows these.
+    held: dict[str, dict[str, list[Row]]] = field(default_factory=dict)
 
 
 def clips_by_group(items: pd.DataFrame) -> dict[str, list[Span]]:
@@ -81,30 +83,60 @@ def view_count(protocol: dict[str, Any]) -> int:
 
 
 def split_done(
-    journal: Journal, work: Sequence[ClipTask], views: int = 1
+    journal: Journal, work: Sequence[ClipTask], views: int = 1, keep: bool = True
 ) -> tuple[list[Row], list[ClipTask]]:
     """Final rows of the journal, and the work that is left with the items it is left for.
 
-    An item of which a view is lacking is computed again, whole.
+    An item of which a view is lacking is computed again, whole. Rows of an absent video are marked
+    `kept` with the copy they are of; `keep=False` leaves these videos due.
     """
     found = journal.read({item.id for w in work for item in w.items}.__contains__)
     rows: list[Row] = []
     due: list[ClipTask] = []
     for w in work:
-        left = []
+        left, held = [], {}
         for item in w.items:
-            first = resolve(found.get((item.id, 0), ()), w.source)
-            failed = first is not None and first["status"] != "ok"  # one row stands for all views
-            more = () if failed else range(1, views)
-            others = [resolve(found.get((item.id, view), ()), w.source) for view in more]
-            whole = [row for row in (first, *others) if row is not None]
-            if len(whole) == 1 + len(others):
-                rows += whole
-            else:
+            views_of = [found.get((item.id, view), []) for view in range(views)]
+            whole = _whole(views_of, w.source) if keep or w.path is not None else None
+            if whole is None:
                 left.append(item)
+                if may := _held(views_of, w.source):
+                    held[item.id] = may
+            elif w.path is None:
+                rows += [{**row, "kept": _copy(row)} for row in whole]
+            else:
+                rows += whole
         if left:
-            due.append(replace(w, items=left))
+            due.append(replace(w, items=left, held=held))
     return rows, due
+
+
+def _whole(views: Sequence[Sequence[Row]], source: Source) -> list[Row] | None:
+    """The final rows of all views; of a failed item the one that stands for all of them."""
+    first = resolve(views[0], source)
+    if first is not None and first["status"] != "ok":
+        return [first]
+    rows = [first, *(resolve(some, source) for some in views[1:])]
+    whole = [row for row in rows if row is not None]
+    return whole if len(whole) == len(views) else None
+
+
+def _held(views: Sequence[Sequence[Row]], source: Source) -> dict[str, list[Row]]:
+    """Checksum of frames -> rows of all views made from such frames, in a file of this size."""
+    some = [[row for row in rows if may_hold(row, source)] for rows in views]
+    held = {}
+    for pixels in {row["pixels"] for row in some[0]}:
+        rows = [[row for row in one if row["pixels"] == pixels] for one in some]
+        if all(rows):
+            held[pixels] = [sorted(one, key=order)[0] for one in rows]
+    return held
+
+
+def _copy(row: Row) -> str:
+    """Which copy of a video a row was computed from, for people."""
+    if row.get("path"):
+        return str(row["path"])
+    return f"a file of {row['source'][0]} bytes" if row.get("source") else "an unknown file"
 
 
 def failed_rows(items: Iterable[Any], status: str, error: str) -> list[Row]:

@@ -6,7 +6,7 @@ computed again without it. Faults of the GPU itself end the run.
 
 import os
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,22 +18,19 @@ from vireo import benchmarks, models
 from vireo import config as cfg
 from vireo.errors import VireoError
 from vireo.inference import cache_key, controls, text_cache
+from vireo.inference.decoding import checksum, decoded
 from vireo.inference.engines import registry
 from vireo.inference.engines.base import Clip, Engine
 from vireo.inference.frame_cache import CACHEABLE_CONTROLS, FrameCache
 from vireo.inference.job import Job
 from vireo.inference.journal import Journal, Row
 from vireo.inference.pending import ClipTask, failed_rows, split_done, view_count
-from vireo.media import pool, resize
-from vireo.media.decode import DecodeRequest
-from vireo.media.store import Store
 from vireo.tables import items as item_table
 from vireo.utils import device, gpu_lock
 from vireo.utils.batching import AdaptiveBatcher
 from vireo.utils.cli import Progress, log
 from vireo.utils.prefetch import Prefetch
 
-FRAMES = Path("cache/frames")
 CPU_BATCH = 4  # a larger batch is no faster on a CPU, and all of it is lost by a kill
 
 
@@ -125,38 +122,23 @@ def _clips(
             continue
         embeds, facts = found
         flags, numbers = facts["flags"], facts["frames"]
-        clip = Clip(work.items, flags=flags, frames=numbers, source=work.source, tensor=embeds)
+        clip = Clip(work.items, flags=flags, frames=numbers, tensor=embeds)
+        clip.source, clip.path, clip.pixels = work.source, work.path, facts.get("pixels")
         yield clip
     settings["workers"] = threads if settings.get("workers") is None else settings["workers"]
     for work, sample in decoded(rest, protocol, settings) if rest else ():
         clip = Clip(work.items, sample.status, sample.error, sample.seconds, list(sample.flags))
         if sample.status == "ok":
             try:
+                clip.pixels = checksum(sample.frames)
                 frames, numbers = controls.perturb(job.control, sample.frames, list(sample.indices))
                 clip.frames = [int(n) for n in numbers]
                 clip.tensor = engine.transform(np.ascontiguousarray(frames))
                 clip.keep = kept.path(work) if kept else None
             except Exception as error:
                 _mark(clip, error)
-        clip.source = work.source
+        clip.source, clip.path = work.source, work.path
         yield clip
-
-
-def decoded(
-    due: Sequence[ClipTask], protocol: dict[str, Any], settings: dict[str, Any]
-) -> Iterator[tuple[ClipTask, Any]]:
-    """Each work with its decoded sample, in the order of completion."""
-    from vireo.media.store import stored
-
-    rule = {k: v for k, v in protocol["frames"].items() if k != "store"}
-    size = resize.before_store(protocol.get("resize"))
-    store = Store(FRAMES, settings) if stored(protocol) else None
-    by_span = {work.span: work for work in due}
-    requests = [DecodeRequest(w.span[0], w.path, w.kind, rule, size, *w.span[1:]) for w in due]
-    for sample in pool.decode(requests, settings, store):
-        asked = sample.request
-        assert asked is not None
-        yield by_span[asked.video, asked.start, asked.end], sample
 
 
 def batched(clips: Iterable[Clip], batches: AdaptiveBatcher) -> Iterator[list[Clip]]:
@@ -208,6 +190,7 @@ def _rows(clip: Clip, made: list[Row]) -> list[Row]:
     for row in rows:
         row["frames"], row["flags"] = clip.frames, clip.flags
         row["source"] = list(clip.source) if clip.source else None
+        row["path"], row["pixels"] = clip.path, clip.pixels
     return rows
 
 

@@ -24,6 +24,7 @@ from vireo.inference.pending import (
     split_done,
     view_count,
 )
+from vireo.inference.recheck import recheck
 from vireo.tables import items as item_table
 from vireo.tables import predictions
 from vireo.tables.shards import parse, shard_of
@@ -53,7 +54,11 @@ def run(job: Job) -> dict[str, Any]:
     journal = Journal(job.journals, key)
 
     views = view_count(cfg.protocol(job.config, job.model, job.benchmark))
-    rows, due = split_done(journal, _work(job, mine), views)
+    keep = bool(job.config.get("keep_predictions_of_absent_videos", True))
+    rows, due = split_done(journal, _work(job, mine), views, keep)
+    with Journal(job.journals, key) as other:  # its header names no device: nothing is computed
+        same, due = recheck(job, due, other)
+        rows += same
     info: dict[str, Any] = {"items": len(mine), "from_journal": len(rows), "truncated_texts": 0}
     info["computed_videos"] = 0
     for work in due:
@@ -75,6 +80,7 @@ def run(job: Job) -> dict[str, Any]:
     info["device"] = ", ".join(journal.said("device")) or None
     info["work_seconds"] = round(sum(row["seconds"] for row in rows), 3)
     info["status"] = dict(Counter(row["status"] for row in rows))
+    info["kept"] = len({row["id"] for row in rows if row.get("kept")})
     predictions.write(job.out, rows, {"key": key, "journal": journal.folder.name, **info})
     _say(job, info)
     _judge(job, journal, rows)
@@ -106,6 +112,12 @@ def _say(job: Job, info: dict[str, Any]) -> None:
         rate,
         info["truncated_texts"],
     )
+    if info["kept"]:
+        log.warning(
+            "%s: %d predictions are of videos that are not here now; they are kept from an earlier "
+            "copy (keep_predictions_of_absent_videos: false leaves them out)",
+            *(job.name, info["kept"]),
+        )
 
 
 def _judge(job: Job, journal: Journal, rows: list[Row]) -> None:

@@ -27,6 +27,7 @@ CAUSES = {
     "model": ("model",),
     "annotations (copy of the data)": ("provenance", "hashes", "annotations"),
     "videos (copy of the data)": ("provenance", "hashes", "videos"),
+    "predictions kept from an earlier copy": ("copies", "kept_from"),
     "weights": ("provenance", "hashes", "weights"),
     "files beside the weights": ("provenance", "hashes", "files"),
     "frames": ("protocol", "frames"),

@@ -275,7 +275,8 @@ def summary(paths: list[Path]) -> str:
                 change = " -> ".join(number(probe[k], metric["unit"]) for k in ("main", "control"))
                 lines.append(f"    on {probe['label']} questions: {change}")
         cover = result["coverage"]
-        lost = [f"{cover[s]} {s}" for s in ("missing", "undecodable", "error") if cover[s]]
+        names = ("kept", "missing", "undecodable", "error")
+        lost = [f"{cover[s]} {s}" for s in names if cover.get(s)]
         lines.append(
             f"  coverage {cover['ok']} of {cover['items']} items, {cover['groups_ok']} of "
             f"{cover['groups']} videos{' (items: ' + ', '.join(lost) + ')' if lost else ''}"

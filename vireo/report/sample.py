@@ -66,12 +66,12 @@ def describe(config: cfg.Config, asked: SampleRequest) -> dict[str, Any]:
     inventory = item_table.read_videos(ITEMS / f"{asked.benchmark}.videos.parquet", [item.video])
     (work,) = clip_tasks(mine, inventory)
     protocol = cfg.protocol(config, asked.model, asked.benchmark)
-    from vireo.inference import runner
+    from vireo.inference import decoding, runner
 
     if work.path is None:
         raise VireoError(f"item {asked.item!r}: no file for video {work.span[0]!r}")
     settings = {**config["decode"], "workers": 1}
-    ((_, sample),) = runner.decoded([work], protocol, settings)
+    ((_, sample),) = decoding.decoded([work], protocol, settings)
     if sample.frames is None:
         raise VireoError(f"item {asked.item!r}: {sample.error}")
     weights = video.find_weights(config, asked.model, asked.weights)

@@ -6,6 +6,7 @@ Its shape is config/result.schema.yaml; every key is described there.
 import math
 from collections import Counter
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -45,6 +46,8 @@ def complete(items: pd.DataFrame, predictions: pd.DataFrame) -> pd.DataFrame:
     rows = absent.assign(view=0, status="error", error=ABSENT)
     for column in ("scores", "frames", "flags"):
         rows[column] = [[] for _ in range(len(rows))]
+    for column in predictions.columns.difference(rows.columns):
+        rows[column] = pd.Series([None] * len(rows), rows.index, dtype=object)
     whole = pd.concat([kept, rows], ignore_index=True) if len(rows) else kept
     order = {id: n for n, id in enumerate(items["id"])}
     place = whole["id"].map(order)
@@ -87,11 +90,16 @@ def assemble(
         "verdict": {"word": primary["verdict"], "reasons": primary["reasons"]},
         "metrics": metrics,
         "coverage": coverage(run.items, run.predictions, status),
+        "copies": copies(run.predictions, status),
         "flags": dict(Counter(f for flags in run.predictions["flags"] for f in _listed(flags))),
         "breakdowns": {n: _records(table) for n, table in run.scores.breakdowns.items()},
         "controls": {name: _control(run, other) for name, other in (controls or {}).items()},
         "failed": _failed(run, status),
-        "notes": [*run.scores.notes, *([block["note"]] if block.get("note") else [])],
+        "notes": [
+            *kept_note(run.predictions),
+            *run.scores.notes,
+            *([block["note"]] if block.get("note") else []),
+        ],
         "protocol": cfg.protocol(run.config, run.model, run.benchmark),
         "provenance": provenance,
         "files": files or [],
@@ -111,7 +119,7 @@ def _metric(
     verdict = judge(
         published,
         metric.value,
-        coverage=float((status == "ok").mean()) if len(status) else 0.0,
+        coverage=_share(status, kept_items(run.predictions)),
         same_set=same_set(run, published),
         ci95=interval.pair(),
         bounds=bounds,
@@ -178,27 +186,71 @@ def weights_kind(model: dict[str, Any]) -> str:
 
 
 def coverage(items: pd.DataFrame, predictions: pd.DataFrame, status: pd.Series) -> dict[str, Any]:
-    """Items and groups by status, in all and per split."""
+    """Items and groups by status, in all and per split; predictions kept from a copy of the videos
+    that is not here now are counted apart."""
     absent = int((predictions["error"] == ABSENT).sum())
     group = items.set_index("id")["group"]
     splits = items.set_index("id")["split"]
-    done = set(group[status.index[status == "ok"]])
+    kept = kept_items(predictions)
+    done = set(group[status.index[(status == "ok") & ~status.index.isin(list(kept))]])
     return {
-        **_by_status(status),
+        **_by_status(status, kept),
         "absent": absent,
-        "share": float((status == "ok").mean()) if len(status) else 0.0,
+        "share": _share(status, kept),
         "groups": int(group.nunique()),
         "groups_ok": len(done),
         "by_split": {
-            split: _by_status(status[splits.index[splits == split]]) for split in splits.unique()
+            split: _by_status(status[splits.index[splits == split]], kept)
+            for split in splits.unique()
         },
     }
 
 
-def _by_status(status: pd.Series) -> dict[str, int]:
-    counts = Counter(status)
-    names = ("ok", "missing", "undecodable", "error")
+def _share(status: pd.Series, kept: set[str]) -> float:
+    """Share of the items that were computed from the videos that are here."""
+    here = (status == "ok") & ~status.index.isin(list(kept))
+    return float(here.mean()) if len(status) else 0.0
+
+
+def _by_status(status: pd.Series, kept: set[str]) -> dict[str, int]:
+    counts = Counter("kept" if id in kept else word for id, word in status.items())
+    names = ("ok", "kept", "missing", "undecodable", "error")
     return {"items": len(status), **{name: counts[name] for name in names}}
+
+
+def kept_items(predictions: pd.DataFrame) -> set[str]:
+    """Items whose prediction is of an earlier copy of a video that is not here now."""
+    if "kept" not in predictions:
+        return set()
+    return set(predictions.loc[predictions["kept"].notna(), "id"])
+
+
+def copies(predictions: pd.DataFrame, status: pd.Series) -> dict[str, Any]:
+    """How many items were computed from the videos that are here, and from which earlier copies
+    predictions were kept (folder -> items)."""
+    kept = kept_items(predictions)
+    folders: Counter[str] = Counter()
+    if kept:
+        rows = predictions.loc[predictions["kept"].notna()].drop_duplicates("id")
+        folders.update(str(Path(path).parent) if "/" in path else path for path in rows["kept"])
+    return {
+        "present": int((status == "ok").sum()) - len(kept),
+        "kept": len(kept),
+        "missing": int((status == "missing").sum()),
+        "kept_from": dict(folders.most_common()),
+    }
+
+
+def kept_note(predictions: pd.DataFrame) -> list[str]:
+    """A sentence for people when predictions of absent videos are among those scored."""
+    kept = kept_items(predictions)
+    if not kept:
+        return []
+    places = ", ".join(copies(predictions, pd.Series(dtype=object))["kept_from"])
+    return [
+        f"{len(kept)} predictions were kept from an earlier copy of videos that are not here now "
+        f"({places}); they are scored and counted apart from coverage"
+    ]
 
 
 def _failed(run: Run, status: pd.Series) -> list[dict[str, Any]]:
@@ -244,7 +296,9 @@ def _control(run: Run, other: Run) -> dict[str, Any]:
         "contains_chance": inside,
         "drop": _minus(*pick(main.value, metric.value)),
         "drop_ci95": drop_interval.pair(),
-        "coverage": _by_status(item_status(other.items, other.predictions)),
+        "coverage": _by_status(
+            item_status(other.items, other.predictions), kept_items(other.predictions)
+        ),
         "probes": _probes(run.scores, other.scores),
     }
 

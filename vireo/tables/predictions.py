@@ -29,8 +29,13 @@ SCHEMA = pa.schema(
         pa.field("seconds", pa.float64()),
         pa.field("error", pa.string()),
         pa.field("flags", pa.list_(pa.string())),
+        pa.field("source", pa.list_(pa.int64())),  # size and mtime_ns of the video
+        pa.field("pixels", pa.string()),  # checksum of the decoded frames
+        pa.field("kept", pa.string()),  # the earlier copy of a video that is not here now
     ]
 )
+# Files of earlier versions do not have these.
+NEWER = ("source", "pixels", "kept")
 _INFO = b"vireo"
 
 
@@ -44,7 +49,8 @@ def write(
 
 def write_frame(path: str | Path, frame: pd.DataFrame) -> None:
     """Write rows as `read` gives them (NaN = nothing) atomically; checks them first."""
-    _write(path, pa.Table.from_pandas(frame[SCHEMA.names], SCHEMA, preserve_index=False), None)
+    whole = frame.reindex(columns=SCHEMA.names).astype(dict.fromkeys(NEWER, object))
+    _write(path, pa.Table.from_pandas(whole, SCHEMA, preserve_index=False), None)
 
 
 def _write(path: str | Path, table: pa.Table, info: dict[str, Any] | None) -> None:
@@ -87,7 +93,7 @@ def _schema(path: Path) -> pa.Schema:
 def _table(path: Path) -> pa.Table:
     found = _schema(path)
     unknown = [n for n in found.names if n not in SCHEMA.names]
-    missing = [n for n in SCHEMA.names if n not in found.names]
+    missing = [n for n in SCHEMA.names if n not in found.names and n not in NEWER]
     if unknown or missing:
         raise VireoError(
             f"{path}: these are not prediction rows ("
@@ -99,7 +105,12 @@ def _table(path: Path) -> pa.Table:
             + ")"
         )
     try:
-        return pq.read_table(path).select(SCHEMA.names).cast(SCHEMA)
+        table = pq.read_table(path)
+        for name in NEWER:
+            if name not in found.names:
+                kind = SCHEMA.field(name).type
+                table = table.append_column(name, pa.nulls(len(table), kind))
+        return table.select(SCHEMA.names).cast(SCHEMA)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError) as error:
         raise VireoError(f"{path} is not a readable predictions file: {error}") from error
 

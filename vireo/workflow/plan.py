@@ -257,12 +257,18 @@ class Plan:
 
     def predictions_key(self, wc: Any) -> str:
         """What changes predictions: no batch size, device or shard."""
-        return digest(cache_key.prediction_description(self.config, wc.model, wc.benchmark))
+        described = cache_key.prediction_description(self.config, wc.model, wc.benchmark)
+        return digest({**described, **self._kept()})
 
     def controls_key(self, wc: Any) -> str:
         """What changes the predictions of any of a benchmark's controls."""
         describe = partial(cache_key.prediction_description, self.config, wc.model, wc.benchmark)
-        return digest([describe(control) for control in self.controls(wc)])
+        return digest([{**describe(control), **self._kept()} for control in self.controls(wc)])
+
+    def _kept(self) -> dict[str, bool]:
+        """What decides which predictions of the journal a shard holds, apart from their key."""
+        left_out = not self.config.get("keep_predictions_of_absent_videos", True)
+        return {"of present videos": True} if left_out else {}
 
     def score_key(self, wc: Any) -> str:
         """What changes a result but not the predictions."""

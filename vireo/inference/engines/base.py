@@ -33,6 +33,8 @@ class Clip:
     flags: list[str] = field(default_factory=list)
     frames: list[int] = field(default_factory=list)  # numbers of the frames used, in order
     source: tuple[int, int] | None = None  # size, mtime_ns of the file
+    path: str | None = None  # of the file
+    pixels: str | None = None  # checksum of the decoded frames
     tensor: Tensor | None = None  # [T,3,H,W]; None unless status is ok
     keep: Path | None = None  # where a watcher keeps what it makes of the frames
 

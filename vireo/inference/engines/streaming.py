@@ -68,7 +68,8 @@ class StreamingEngine:
         if clip.tensor.dtype == torch.uint8:
             embeds = self.model.embed_frames(clip.tensor)
             if clip.keep is not None:
-                frame_cache.save(clip.keep, embeds, clip.frames, clip.flags)
+                facts = {"frames": clip.frames, "flags": clip.flags, "pixels": clip.pixels}
+                frame_cache.save(clip.keep, embeds, facts)
         else:  # kept by an earlier run
             embeds = clip.tensor.to(self.model.device)
         rows = []
