@@ -4,6 +4,7 @@
 """
 
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -29,6 +30,13 @@ def problems(result: dict, page: str) -> list[str]:
     if "toy_viclip" not in page:
         found.append("the report does not name toy_viclip")
     return found
+
+
+def absent_files(page: Path, root: Path) -> list[str]:
+    """Files of the demo that docs/walkthrough.md names and that are not below `root`."""
+    named = re.findall(r"`((?:data|cache|results)/[^`]+)`", page.read_text(encoding="utf-8"))
+    patterns = {re.sub(r"<\w+>", "*", name) for name in named} - {"results/*.html"}
+    return [f"{page.name} names {p}" for p in sorted(patterns) if not any(root.glob(p.rstrip("/")))]
 
 
 # Result -> metric that must reach a value (percent), and the most that shuffled videos may reach.
@@ -100,5 +108,6 @@ if __name__ == "__main__":
         lines = problems_of_all(Path(sys.argv[2]))
     else:
         lines = problems(json.loads(Path(sys.argv[1]).read_text()), Path(sys.argv[2]).read_text())
+        lines += absent_files(Path(__file__).parents[1] / "docs/walkthrough.md", Path())
     print("\n".join(lines) or "the demo shows what it should")
     sys.exit(bool(lines))
