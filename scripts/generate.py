@@ -1,18 +1,17 @@
-"""Write the files that follow from others: envs/*.yaml, config/README.md, docs/parity.md,
-docs/workflow.md, docs/artifacts.md and docs/costs.md.
+"""Write the files that follow from others: envs/*.yaml, config/README.md, config/schema.json,
+docs/parity.md, docs/workflow.md, docs/artifacts.md and docs/costs.md.
 
 `python scripts/generate.py` writes them; with --check it only says which are out of step.
 """
 
 import argparse
+import json
 import os
 import re
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 HOME = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(HOME))
@@ -58,85 +57,18 @@ dependencies:
     return head + "".join(f"      - {p}=={known[p]}\n" for p in sorted(packages.split()))
 
 
-def _kind(rule: dict[str, Any]) -> str:
-    if "enum" in rule:
-        return " / ".join(f"`{value}`" for value in rule["enum"])
-    if "$ref" in rule:
-        return rule["$ref"].rsplit("/", 1)[1]
-    kind = rule.get("type", "")
-    if isinstance(kind, list):
-        kind = " or ".join(kind)
-    extra = rule.get("additionalProperties")
-    if kind == "object" and isinstance(extra, dict):
-        return f"name → {_kind(extra)}"
-    if kind == "array":
-        return f"list of {_kind(rule.get('items', {}))}"
-    return kind
-
-
-def _rows(rule: dict[str, Any], prefix: str = "") -> Iterator[str]:
-    required = rule.get("required", [])
-    for key, sub in rule.get("properties", {}).items():
-        default = f"`{sub['default']}`".replace("None", "null") if "default" in sub else ""
-        default = default.replace("False", "false").replace("True", "true")
-        note = "**required**" if key in required else default
-        description = " ".join(sub.get("description", "").split()).replace("|", "\\|")
-        yield f"| `{prefix}{key}` | {_kind(sub)} | {note} | {description} |"
-        if sub.get("properties"):
-            yield from _rows(sub, f"{prefix}{key}.")
-
-
 def config_readme() -> str:
-    """Text of config/README.md, from the descriptions in config/schema.yaml."""
-    from vireo.config import schema
+    """Text of config/README.md, from the descriptions in vireo/config."""
+    from vireo.config import describe
 
-    rules = schema()
-    table = ["| key | kind | default | meaning |", "|---|---|---|---|"]
-    parts = [
-        "# Configuration",
-        "",
-        "Written by `scripts/generate.py` from `schema.yaml`; edit that.",
-        "",
-        "`config.yaml` is what you edit. `models.yaml`, `benchmarks.yaml`, `recipes.yaml` and "
-        "`artifacts.yaml` hold one block per model, benchmark, training run and download; "
-        "`published.tsv` holds published numbers. Anything may also stand in a file of your own "
-        "(`snakemake … --configfile mine.yaml`, after the targets): mappings are merged key by "
-        "key, everything else is replaced. Unknown and duplicate keys are refused, with the "
-        "nearest known key in the message.",
-        "",
-        "```yaml",
-        "# mine.yaml: a model of your own beside ours, and where your data lies",
-        "paths:",
-        "  videomme: /datasets/Video-MME",
-        "models:",
-        "  my_viclip:",
-        "    family: viclip",
-        "    fulfils: [DualEncoder]",
-        "    arch: {image_size: 224, patch_size: 16, width: 768, layers: 12, heads: 12, "
-        "embed_dim: 512, num_frames: 8, text_width: 512, text_layers: 12, text_heads: 8}",
-        "    weights: {artifact: my_checkpoint}",
-        "    mean: [0.485, 0.456, 0.406]",
-        "    std: [0.229, 0.224, 0.225]",
-        "    size: 224",
-        "    version: 1",
-        "    artifacts:",
-        "      my_checkpoint:",
-        "        by_hand: Set paths.my_checkpoint to your file.",
-        "```",
-        "",
-        "Then `snakemake --cores 8 results/my_viclip/videomme.json --configfile mine.yaml` "
-        "(Snakemake takes whatever follows `--configfile` for one more configuration file).",
-        "",
-        "## Top level",
-        "",
-        *table,
-        *_rows(rules),
-    ]
-    for name, rule in rules["$defs"].items():
-        parts += ["", f"## {name}", "", " ".join(rule.get("description", "").split())]
-        body = rule.get("items", rule)
-        parts += ["", *table, *_rows(body)]
-    return "\n".join(parts) + "\n"
+    return describe.readme()
+
+
+def config_schema() -> str:
+    """Text of config/schema.json, which editors read."""
+    from vireo.config import describe
+
+    return json.dumps(describe.schema(), indent=1, ensure_ascii=False) + "\n"
 
 
 def parity_page() -> str:
@@ -266,6 +198,7 @@ def files() -> dict[Path, str]:
     """Every generated file and the text it must have."""
     wanted = {HOME / "envs" / f"{name}.yaml": environment(name) for name in ENVIRONMENTS}
     wanted[HOME / "config/README.md"] = config_readme()
+    wanted[HOME / "config/schema.json"] = config_schema()
     wanted[HOME / "docs/parity.md"] = parity_page()
     wanted[HOME / "docs/workflow.md"] = workflow_page()
     wanted[HOME / "docs/artifacts.md"] = artifacts_page()

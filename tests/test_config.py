@@ -27,7 +27,7 @@ def test_shipped_configuration_is_valid_and_defaults_are_filled() -> None:
         ({"models": {"viclip": {"familly": "x"}}}, "did you mean 'family'?"),
         ({"models": {"viclip": {"weights": {"artefact": "x"}}}}, "did you mean 'artifact'?"),
         ({"models": {"viclip": {"weights": {"artifact": "viclip_l14"}}}}, "unknown artifact"),
-        ({"models": {"bad name": {}}}, "'version' is a required property"),
+        ({"models": {"bad name": {}}}, "`weights`, `version` are missing"),
         ({"paths": {"videome": "/x"}}, "unknown artifact 'videome'; did you mean 'videomme'?"),
         ({"runs": ["videomme"]}, "does not match"),
         ({"benchmarks": {"videomme": {"headline": ["shrt"]}}}, "did you mean 'short'?"),
