@@ -71,8 +71,8 @@ def test_a_users_file_is_merged_over_ours(tmp_path) -> None:
                 "models": {
                     "viclip": {"dtype": "bfloat16"},
                     "mine": {
-                        "family": "viclip",
-                        "fulfils": ["DualEncoder"],
+                        "family": "clipbert",
+                        "fulfils": ["Answerer"],
                         "arch": {"width": 8},
                         "weights": {"artifact": "my_file"},
                         "artifacts": {"my_file": {"by_hand": "Put it there."}},
@@ -90,8 +90,8 @@ def test_a_users_file_is_merged_over_ours(tmp_path) -> None:
 
 
 def test_protocol_is_the_benchmarks_with_the_models_changes() -> None:
-    over = {"models": {"viclip": {"protocols": {"videomme": {"frames": {"n": 4}}}}}}
-    config = cfg.load(over=over)
+    four = {"arch": {"num_frames": 4}, "protocols": {"videomme": {"frames": {"n": 4}}}}
+    config = cfg.load(over={"models": {"viclip": four}})
     protocol = cfg.protocol(config, "viclip", "videomme")
     assert protocol["frames"]["n"] == 4
     assert protocol["frames"]["rule"] == "slicer_then_stride"
@@ -115,6 +115,7 @@ def test_frames_of_a_view_follow_from_the_model_and_segments_from_the_views() ->
     made = cfg.protocol(config, "videomamba_m16_coin_mask_f64", "coin")
     assert (made["frames"]["n"], made["frames"]["segments"], made["views"]["crops"]) == (64, 4, 3)
     own = {"protocols": {"coin": {"frames": {"n": 5}, "views": {"segments": 2}}}}
+    own["arch"] = {"num_frames": 5}
     config = cfg.load(over={"models": {"videomamba_m16_coin_mask_f64": own}})
     frames = cfg.protocol(config, "videomamba_m16_coin_mask_f64", "coin")["frames"]
     assert (frames["n"], frames["segments"]) == (5, 2)

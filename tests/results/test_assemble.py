@@ -16,29 +16,19 @@ CONFIG = cfg.load(
     over={
         "artifacts": {"w": {}},
         "models": {
-            "m": {
-                "family": "viclip",
-                "arch": {},
-                "weights": {"artifact": "w"},
-                "fulfils": ["DualEncoder"],
-                "version": 1,
-            },
-            "t": {
-                "family": "viclip",
-                "arch": {},
-                "weights": {"recipe": "toy_viclip_pretrain"},
-                "fulfils": ["DualEncoder"],
-                "version": 1,
-            },
+            "m": {"inherits": "toy_viclip", "weights": {"artifact": "w"}},
+            "t": {"inherits": "toy_viclip", "weights": {"recipe": "toy_viclip_pretrain"}},
         },
         "benchmarks": {
             "b": {
+                "module": "videomme",
                 "needs": "DualEncoder",
                 "sources": {},
                 "splits": ["x", "y"],
                 "version": 1,
                 "note": "a remark",
                 "options": {"copy": "official"},
+                "protocol": {"frames": {"rule": "middle"}},
             }
         },
     }

@@ -10,7 +10,7 @@ from vireo.config import checks, families, merging, problems, readers
 from vireo.config.merging import merge
 from vireo.config.problems import Layer
 from vireo.config.protocol import Resolved
-from vireo.config.reading import read_yaml
+from vireo.config.reading import read_shared, read_yaml
 from vireo.config.settings import Settings
 from vireo.errors import VireoError, unknown
 
@@ -47,7 +47,7 @@ def load(files: Iterable[str | Path] | None = None, over: Config | None = None) 
 
 def _layer(path: str | Path) -> Layer:
     shown = problems.shown(path)
-    return Layer(shown, read_yaml(shown))
+    return Layer(shown, read_shared(shown))
 
 
 def _read_resolved(path: str) -> Config:

@@ -45,7 +45,7 @@ def error_of(
     error: ValidationError, layers: Sequence[Layer] = (), where: Sequence[str] = ()
 ) -> VireoError:
     """One error that lists the first problems. `where`: path of the checked value."""
-    each = [dict(one) for one in error.errors(include_url=False)]
+    each: list[dict[str, Any]] = [{**one} for one in error.errors(include_url=False)]
     found = [_sentence(one, where, layers) for one in each if one["type"] != "missing"]
     missing: dict[tuple[Any, ...], list[str]] = {}
     for one in each:

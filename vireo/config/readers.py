@@ -26,16 +26,26 @@ class Options(Block):
 
     defaults_dumped = "none"
 
+    copy_of: str | None = key(
+        "Name of the copy of the data set, compared with that of published numbers.",
+        None,
+        alias="copy",
+    )
 
-class Windows(Options):
+
+class Windows(Block):
     """Sliding windows of a long video."""
+
+    defaults_dumped = "none"
 
     length: Positive = key("Length of a window.", unit="s")
     stride: Positive = key("Distance of their starts.", unit="s")
 
 
-class Lists(Options):
+class Lists(Block):
     """How lists of labelled videos are read."""
+
+    defaults_dumped = "none"
 
     format: Literal["kinetics", "ssv2", "list", "breakfast", "coin", "lvu"] | None = key(
         "Format of the lists (default kinetics).", None
@@ -50,7 +60,7 @@ class Lists(Options):
     windows: Windows | None = key("Cut long videos into windows.", None)
 
 
-class Actions(Lists):
+class Actions(Lists, Options):
     """vireo/benchmarks/actions.py and regression.py."""
 
     release: TextOrWhole | None = key("Year of the release, for the report.", None)
@@ -77,8 +87,10 @@ class Retrieval(Options):
     trim_s: Positive | None = key("Only the beginning of each video.", None, unit="s")
 
 
-class Download(Options):
+class Download(Block):
     """ScanNet's own download script."""
+
+    defaults_dumped = "none"
 
     script: str = key("The file that ScanNet sent to you.")
     accept_terms: Flag = key("You have signed ScanNet's terms of use.", False)
@@ -93,8 +105,10 @@ class Sqa3d(Options):
     download: Download | None = key("Fetch the scans one by one instead.", None)
 
 
-class Judge(Options):
+class Judge(Block):
     """A language model that marks answers."""
+
+    defaults_dumped = "none"
 
     kind: Literal["http", "plain_http", "transformers", "batch", "words"] = key("How it is asked.")
     url: str | None = key("Address of the endpoint.", None)

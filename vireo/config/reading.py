@@ -1,6 +1,7 @@
 """YAML files read strictly: no duplicate keys, no loops, every error with file, line and column."""
 
 import io
+import os
 import re
 from collections.abc import Hashable
 from functools import lru_cache
@@ -12,6 +13,7 @@ import yaml
 from vireo.errors import VireoError
 
 LARGEST = 1_000_000  # entries that a file may stand for after its aliases are written out
+DEEPEST = 100  # levels; libyaml's composer recurses on the C stack and dies of a few ten thousand
 _Base: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # four times as fast, where it is built
 
 
@@ -61,6 +63,25 @@ def _entries(node: yaml.Node, above: set[int], counted: dict[int, int]) -> int:
     return counted[id(node)]
 
 
+def _refuse_depth(path: str | Path, text: str) -> None:
+    level = deepest = 0
+    for mark in re.finditer(r"[\[{]|[\]}]", text):
+        level += 1 if mark[0] in "[{" else -1
+        deepest = max(deepest, level)
+    opened = max((len(run) for run in re.findall(r"^[ \-?:]+", text, re.M)), default=0)
+    if max(deepest, opened) <= DEEPEST:
+        return
+    level = 0  # brackets in texts and long indents count above, so look closely
+    for event in yaml.parse(text, StrictLoader):
+        if isinstance(event, yaml.CollectionStartEvent):
+            level += 1
+        elif isinstance(event, yaml.CollectionEndEvent):
+            level -= 1
+        if level > DEEPEST:
+            line = f", line {event.start_mark.line + 1}" if event.start_mark else ""
+            raise VireoError(f"{path}{line}: nested more than {DEEPEST} levels deep")
+
+
 def compose(path: str | Path, text: str) -> tuple[yaml.Node | None, Any]:
     """Node tree and value of a YAML text; VireoError names file, line and column of mistakes."""
     stream = io.StringIO(text)
@@ -70,6 +91,7 @@ def compose(path: str | Path, text: str) -> tuple[yaml.Node | None, Any]:
     except yaml.YAMLError as error:  # a character that YAML does not have
         raise VireoError(f"{path} is not valid YAML: {error}") from error
     try:
+        _refuse_depth(path, text)
         node = loader.get_single_node()
         if node is None:
             return None, None
@@ -83,10 +105,22 @@ def compose(path: str | Path, text: str) -> tuple[yaml.Node | None, Any]:
         raise VireoError(f"{path}{where}: not valid YAML: {what}") from error
     except (yaml.YAMLError, ValueError) as error:
         raise VireoError(f"{path} is not valid YAML: {error}") from error
-    except RecursionError as error:
-        raise VireoError(f"{path}: nested too deeply") from error
     finally:
         loader.dispose()
+
+
+def read_shared(path: str | Path) -> dict[str, Any]:
+    """The same, read once while the file stays as it is: the caller must not change the result."""
+    try:
+        state = Path(path).stat()
+    except OSError:
+        return read_yaml(path)
+    return _read_once(str(path), os.getcwd(), state.st_mtime_ns, state.st_size)
+
+
+@lru_cache(maxsize=16)
+def _read_once(path: str, folder: str, mtime_ns: int, size: int) -> dict[str, Any]:
+    return read_yaml(path)
 
 
 def _text(path: str | Path) -> str:
@@ -111,13 +145,13 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
 
 
 @lru_cache(maxsize=16)
-def _tree(path: str) -> yaml.Node | None:
+def _tree(path: str, folder: str, mtime_ns: int) -> yaml.Node | None:
     return compose(path, _text(path))[0]
 
 
 def find(path: str | Path, keys: tuple[str, ...]) -> str | None:
     """`file, line N` where a nested key is written in a YAML file; None when it is not there."""
-    node, found = _tree(str(path)), None
+    node, found = _tree(str(path), os.getcwd(), os.stat(path).st_mtime_ns), None
     for key in keys:
         node, found = _child(node, key)
         if found is None:

@@ -33,7 +33,7 @@ SIZES: dict[str, dict[str, int]] = {
         "embed_dim": 768, "num_frames": 8, "text_width": 768, "text_layers": 12, "text_heads": 12,
     },
 }  # fmt: skip
-_OPTIONAL = {
+OPTIONAL = {
     **{"context_length": 32, "vocab_size": 49408, "drop_path": 0.1, "checkpoint_num": 0},
     # parity: the authors' code has QuickGELU everywhere, also over weights trained with plain GELU
     # | scores of DataComp weights, which were trained with plain GELU | `arch.act: gelu`
@@ -202,7 +202,7 @@ def build(arch: dict[str, Any], generator: torch.Generator | None = None) -> ViC
 
 def full_arch(what: str, arch: dict[str, Any], required: Iterable[str]) -> dict[str, Any]:
     """`arch` with defaults; VireoError names wrong keys and sizes (see `fresh.arch`)."""
-    full = fresh.arch(what, arch, _OPTIONAL, required, _MULTIPLES)
+    full = fresh.arch(what, arch, OPTIONAL, required, _MULTIPLES)
     if full["act"] not in ACTIVATIONS:
         raise unknown(f"activation of {what}", str(full["act"]), ACTIVATIONS)
     return full
