@@ -11,6 +11,7 @@ import re
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 HOME = Path(__file__).resolve().parents[1]
@@ -18,7 +19,7 @@ sys.path.insert(0, str(HOME))
 
 BASE = (
     "av huggingface-hub jinja2 jsonschema lmdb markupsafe matplotlib numpy opencv-python-headless "
-    "pandas pillow psutil pyarrow pyyaml requests safetensors scipy tqdm"
+    "pandas pillow psutil pyarrow pydantic pyyaml requests safetensors scipy tqdm"
 )
 TORCH = (
     f"{BASE} accelerate open-clip-torch peft regex timm tokenizers torch torchvision transformers"

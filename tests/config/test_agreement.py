@@ -20,11 +20,12 @@ def test_frame_rules_are_those_of_sampling() -> None:
 
 
 def test_architectures_are_those_of_the_families() -> None:
-    from vireo.models import clipbert, viclip, viclip_classifier, videomamba
+    from vireo.models import viclip, viclip_classifier, videomamba
+    from vireo.models.clipbert import module as clipbert_module
     from vireo.models.mmduet import module
     from vireo.nn import clip_teacher
 
-    assert families.ClipBERT().model_dump() == clipbert.BASE
+    assert families.ClipBERT().model_dump() == clipbert_module.BASE
     assert families.MMDuet().model_dump() == module.FULL
     assert families.TeacherSizes().model_dump() == clip_teacher.B16
     for kind, required, defaults in (

@@ -65,6 +65,7 @@ class Actions(Lists, Options):
 
     release: TextOrWhole | None = key("Year of the release, for the report.", None)
     split: str | None = key("The only split that is read.", None)
+    ties: Literal["lowest", "highest"] | None = key("Which of equally scored classes wins.", None)
     merge: Literal["faithful", "all_windows"] | None = key("Which windows of a video count.", None)
 
 
@@ -75,6 +76,7 @@ class Kinetics(Options):
     release: TextOrWhole | None = key("Year of the release, for the report.", None)
     listing: str | None = key("Name of the list.", None, alias="list")
     split: str | None = key("Split that is read (default val).", None)
+    ties: Literal["lowest", "highest"] | None = key("Which of equally scored classes wins.", None)
     trim: Flag | None = key("Videos are complete: cut the annotated span out.", None)
 
 

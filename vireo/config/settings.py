@@ -58,7 +58,7 @@ class Settings(Block):
         None,
     )
     gpu_features: dict[str, Positive] = key(
-        "On a SLURM cluster with unequal GPUs: feature of a node (`sinfo -o \"%R %f\"`) -> GB of "
+        'On a SLURM cluster with unequal GPUs: feature of a node (`sinfo -o "%R %f"`) -> GB of '
         "memory of its GPUs, e.g. `{v100: 16, a100: 40}`. A GPU job then asks for nodes "
         "(`--constraint`) whose GPUs have the `gpu_gb` of its model or recipe.",
         {},
