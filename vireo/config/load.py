@@ -13,8 +13,8 @@ from vireo.config.protocol import Resolved
 from vireo.config.reading import read_shared, read_yaml
 from vireo.config.settings import Settings
 from vireo.errors import VireoError, unknown
+from vireo.utils.home import HOME
 
-HOME = Path(__file__).resolve().parents[2]
 FILES = ("config.yaml", "models.yaml", "benchmarks.yaml", "artifacts.yaml", "recipes.yaml")
 Config = dict[str, Any]
 

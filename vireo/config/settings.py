@@ -73,6 +73,12 @@ class Settings(Block):
         "(after writing what it has).",
         0.2,
     )
+    keep_predictions_of_absent_videos: Flag = key(
+        "Score what was computed from a video that is not here now; log, result, report and "
+        "`diff` say how many predictions are of which earlier copy, and coverage counts them "
+        "apart. false leaves them out.",
+        True,
+    )
     train: Flag = key(
         "Let paper targets start training runs. Toy recipes and a recipe's own target do not need "
         "it.",
