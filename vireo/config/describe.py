@@ -21,7 +21,8 @@ Written by `scripts/generate.py` from the types in `vireo/config/`; edit those.
 
 `config.yaml` is what you edit. `models.yaml`, `benchmarks.yaml`, `recipes.yaml` and
 `artifacts.yaml` hold one block per model, benchmark, training run and download; `published.tsv`
-holds published numbers. Anything may also be in a file of your own
+holds published numbers and `videomamba.tsv` VideoMamba's models, recipes and artifacts, a row per
+checkpoint (vireo/config/videomamba.py). Anything may also be in a file of your own
 (`snakemake … --configfile mine.yaml`, after the targets): mappings are merged key by key,
 everything else is replaced; a `weights` or `init` that names another artifact or recipe replaces
 the old one. Unknown and duplicate keys are refused at every depth, with the nearest known key and

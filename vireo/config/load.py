@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from vireo.config import checks, families, merging, problems, readers
+from vireo.config import checks, families, merging, problems, readers, videomamba
 from vireo.config.merging import merge
 from vireo.config.problems import Layer
 from vireo.config.protocol import Resolved
@@ -16,6 +16,7 @@ from vireo.errors import VireoError, unknown
 from vireo.utils.home import HOME
 
 FILES = ("config.yaml", "models.yaml", "benchmarks.yaml", "artifacts.yaml", "recipes.yaml")
+TABLE = "videomamba.tsv"
 Config = dict[str, Any]
 
 
@@ -33,6 +34,8 @@ def load(files: Iterable[str | Path] | None = None, over: Config | None = None) 
     else:
         for name in FILES:
             layers.append(_layer(HOME / "config" / name))
+        table = problems.shown(HOME / "config" / TABLE)
+        layers.append(Layer(table, videomamba.read(table), readable=False))
         users = Path("config/config.yaml")
         if users.exists() and users.resolve() != (HOME / "config/config.yaml").resolve():
             layers.append(_layer(users))
