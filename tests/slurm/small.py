@@ -20,7 +20,7 @@ rule all:
     localrule: True
 rule part:
     output: "part/{{n}}"
-    resources: slurm_partition="cpu", mem_mb=300, runtime=30
+    resources: slurm_partition="cpu", mem_mb=800, runtime=30
     shell: "touch started.{{wildcards.n}}; until [ -e go ]; do sleep 0.2; done; touch {{output}}"
 """
 

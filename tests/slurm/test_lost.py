@@ -12,7 +12,7 @@ from tests.e2e.world import Place
 from tests.slurm.queue import Cluster, jobs, journals, launch, settings, slow_checkout, wait
 from tests.training.test_viclip_pretrain import ARCH, make_pairs
 
-pytestmark = [pytest.mark.slurm, pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slurm, pytest.mark.timeout(900)]
 
 # The profile's second way to ask for a card.
 GRES = ["--set-resources", "infer:gpu=0", "infer:gres=gpu:1", "infer:slurm_partition=gpu"]
@@ -22,6 +22,7 @@ def running() -> list[dict[str, str]]:
     return [job for job in jobs()["infer"] if job["state"] == "RUNNING"]
 
 
+@pytest.mark.slow
 def test_one_job_cancelled_and_the_node_of_the_other_lost(cluster, data, checkout, tmp_path):
     config = settings(data)
     place = Cluster(tmp_path / "cluster", config, slow_checkout(checkout))

@@ -3,6 +3,7 @@
 import os
 import signal
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,19 @@ from tests.slurm.small import Small, job
 from vireo.doctor import slurm, slurm_site
 
 pytestmark = [pytest.mark.slurm, pytest.mark.timeout(900)]
+
+PICKY = """
+function slurm_job_submit(job, partitions, user)
+  if io.open("FULL") then return slurm.ESLURM_ACCOUNTING_POLICY end
+  if job.tres_per_job and string.find(job.tres_per_job, "gpu") then
+    slurm.log_user("--gpus is not allowed here, ask for --gres")
+    return slurm.ERROR
+  end
+  return slurm.SUCCESS
+end
+function slurm_job_modify(job, old, partitions, user) return slurm.SUCCESS end
+return slurm.SUCCESS
+"""
 
 
 @pytest.fixture
@@ -27,13 +41,30 @@ def stop_controller(cluster: Path) -> None:
 
 
 def start_controller(cluster: Path, **changed: str) -> None:
-    """Start slurmctld with its saved state and some settings changed."""
+    """Start slurmctld with its saved state and some settings changed; "" removes one."""
     path = cluster / "slurm.conf"
     lines = path.read_text().splitlines()
-    kept = [line for line in lines if line.split("=")[0] not in changed]
-    path.write_text("\n".join([*kept, *(f"{k}={v}" for k, v in changed.items())]) + "\n")
+    lines = [line for line in lines if line.split("=")[0] not in changed]
+    lines += [f"{key}={value}" for key, value in changed.items() if value]
+    path.write_text("\n".join(lines) + "\n")
     subprocess.run(["slurmctld"], check=True, timeout=20)
     wait(lambda: subprocess.run(["timeout", "2", "sinfo", "-h"]).returncode == 0, "it answers")
+
+
+@pytest.fixture
+def picky(cluster) -> Iterator[Path]:
+    """A site whose submit script refuses --gpus, and every job while the file it gives is there."""
+    if not list(Path("/usr/lib").glob("*/slurm*/job_submit_lua.so")):
+        pytest.skip("SLURM's job_submit/lua plugin is not installed")
+    full = cluster / "full"
+    script = Path("/etc/slurm/job_submit.lua")
+    script.write_text(PICKY.replace("FULL", str(full)))
+    stop_controller(cluster)
+    start_controller(cluster, JobSubmitPlugins="lua")
+    yield full
+    stop_controller(cluster)
+    start_controller(cluster, JobSubmitPlugins="")
+    script.unlink()
 
 
 def newest() -> list[dict[str, str]]:
@@ -72,6 +103,7 @@ def test_controller_away_twice_and_forgetful_in_the_end(cluster, small):
     assert len(list(small.folder.glob("part/*"))) == 2
 
 
+@pytest.mark.slow
 def test_preempted_and_requeued(cluster, small):
     """An urgent job takes the node; SLURM starts ours anew under its old number."""
     wanted = ("--set-resources", "part:slurm_partition=gpu", "part:threads=16")
@@ -92,3 +124,22 @@ def test_preempted_and_requeued(cluster, small):
     small.go()
     assert launcher.wait(300) == 0, small.said()
     assert job(ours["job"])["JobState"] == "COMPLETED" and "Error in rule" not in small.said()
+
+
+@pytest.mark.slow
+def test_a_site_that_refuses_gpus_and_too_many_jobs(picky, small):
+    """--gpus: the site's words are shown. Its limit of submitted jobs: waited for."""
+    small.go()
+    launcher = small.launch(1, "--set-resources", "part:slurm_partition=gpu", "part:gpu=1")
+    assert launcher.wait(120) == 1
+    assert "--gpus is not allowed here, ask for --gres" in small.said()
+
+    picky.touch()
+    gres = ("part:slurm_partition=gpu", "part:gpu=0", "part:gres=gpu:1")
+    launcher = small.launch(2, "--set-resources", *gres)
+    wait(lambda: "Tried again every" in small.said(), "sbatch was refused")
+    assert "job submit limit" in small.said()
+    picky.unlink()
+    assert launcher.wait(300) == 0, small.said()
+    assert "Error in rule" not in small.said() and small.parts() == 2
+    assert {one["gres"] for one in newest()[-2:]} == {"gres:gpu:1"}

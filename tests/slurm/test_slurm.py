@@ -10,7 +10,7 @@ import pytest
 from tests.e2e.world import SHORT
 from tests.slurm.queue import Cluster, jobs, journals, launch, settings, slow_checkout, wait
 
-pytestmark = [pytest.mark.slurm, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slurm, pytest.mark.timeout(900)]
 
 # Too little for its first attempt, so that the scheduler kills it.
 STARVED = ["--set-resources", "infer:slurm_partition=gpu", "score:mem_mb=250*6**(attempt-1)"]

@@ -62,7 +62,8 @@ with open("jobs", "a") as out:
         )
 print(job)
 """
-# Lists every job with `state` once it is over; fails while `down` is there, forgets with `forgets`.
+# Lists every job, COMPLETED when its file is there (COMPLETING with `stuck`); fails while `down` is
+# there; with `forgets` it omits jobs that are over or named in it.
 SQUEUE = """
 import os, pathlib, sys
 if os.path.exists("down"):
@@ -72,7 +73,7 @@ for line in jobs:
     job, number = line.split("|")
     if os.path.exists(f"part/{number}"):
         if not os.path.exists("forgets"):
-            print(f"{job}|COMPLETED")
+            print(f"{job}|COMPLETING" if os.path.exists("stuck") else f"{job}|COMPLETED")
     elif not os.path.exists("forgets") or number not in open("forgets").read().split():
         print(f"{job}|RUNNING")
 """
@@ -168,7 +169,14 @@ def test_a_queue_that_fails_and_then_forgets(stand):
     stand.put("forgets")
     down.unlink()
     text = stand.finish(run)
-    assert text.count("has left the queue; its outputs are complete") == 2
+    assert text.count("not in the queue, outputs complete") == 2
+
+
+def test_a_job_whose_node_does_not_confirm_its_end(stand):
+    """The state COMPLETING may last for hours; the outputs say that the job is over."""
+    stand.put("stuck")
+    text = stand.finish(stand.start(1), seconds=60)
+    assert "COMPLETING, outputs complete" in text
 
 
 @pytest.mark.slow

@@ -87,14 +87,19 @@ class Watched(plugin.Executor):  # type: ignore[misc]
     async def _settle(self, info: SubmittedJobInfo, found: dict[str, str] | None) -> bool:
         """Report a job that SLURM has no more to say of; False: it goes on, as far as is known."""
         job = str(info.external_jobid)
-        if found is None or not slurm_queue.ended(state := found.get(job)):
-            self._gone.pop(job, None)
+        if found is None:
             return False
-        if state == "COMPLETED" or (state is None and await self._complete(info.job)):
-            if state is None:
-                self.logger.info(f"SLURM job {job} has left the queue; its outputs are complete.")
+        state = found.get(job)
+        # A node that does not confirm the end of a job leaves it COMPLETING, for hours if need be.
+        over = state in (None, "COMPLETING") and await self._complete(info.job)
+        if over:
+            self.logger.info(f"SLURM job {job}: {state or 'not in the queue'}, outputs complete.")
+        if over or state == "COMPLETED":
             self.report_job_success(info)
             return True
+        if not slurm_queue.ended(state):
+            self._gone.pop(job, None)
+            return False
         now = time.monotonic()
         if now - self._gone.setdefault(job, now) < GRACE * self._unit:
             return False
