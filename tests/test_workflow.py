@@ -118,7 +118,7 @@ def test_a_checkout_with_a_space_run_from_elsewhere(tmp_path) -> None:
     )
     assert done.returncode == 0, done.stdout + done.stderr
     receipt = json.loads((elsewhere / "data/receipts/toy_videomme.json").read_text())
-    assert Path(receipt["root"]).is_relative_to(elsewhere)
+    assert receipt["root"] == "data/toy_videomme"
     again = snakemake(
         "cache/items/toy_videomme.parquet",
         *("--cores", "1", "--directory", str(elsewhere), "-n"),
