@@ -19,6 +19,7 @@ if not workflow.remote_exec:
     cleanup.remove_stale_temp()
     cleanup.quarantine_truncated()
     cleanup.quarantine_changed()
+    cleanup.quarantine_misplaced()
 try:
     config = cfg.load(workflow.config_settings.configfiles or [], dict(config))
     RESOLVED = cfg.write_resolved(config)

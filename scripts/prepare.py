@@ -44,7 +44,7 @@ def main() -> int:
     videos = module.videos(sources, items, block)
     log.info("%s: %d items on %d videos", args.benchmark, len(items), items["video"].nunique())
     report(items, videos)
-    videos["path"] = [path if path is None else portable(path) for path in videos["path"]]
+    videos["path"] = [portable(p) if isinstance(p, str) else None for p in videos["path"]]
     item_table.write(videos, args.videos)
     item_table.write(items, args.items)
     return 0

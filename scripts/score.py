@@ -3,6 +3,7 @@
 import argparse
 import sys
 import time
+from functools import cache
 from pathlib import Path
 from types import ModuleType
 
@@ -13,7 +14,8 @@ import pandas as pd
 from vireo import benchmarks
 from vireo import config as configuration
 from vireo.errors import VireoError
-from vireo.results import assemble, provenance, published
+from vireo.inference import cache_key
+from vireo.results import assemble, provenance, published, shards
 from vireo.tables import items as item_table
 from vireo.tables import predictions
 from vireo.utils import cli
@@ -29,7 +31,7 @@ def main() -> int:
     args = parse()
     cli.setup(args.log)
     config = configuration.load(args.config)
-    configuration.model(config, args.model)
+    block_of_model = configuration.model(config, args.model)
     name, splits = configuration.resolve_run(config, args.run)
     block = {**configuration.benchmark(config, name), "model": args.model}
     module = benchmarks.module(block.get("module") or name)
@@ -38,16 +40,27 @@ def main() -> int:
     if items.empty:
         raise VireoError(f"{args.items} holds no items of {', '.join(splits)}")
 
-    def scored(files: list[str]) -> assemble.Run:
+    path = None
+    if args.weights not in (None, "none"):
+        path = cache_key.find_weights(args.weights, block_of_model)
+    unknown = shards.OF_WEIGHTS if args.weights is None else ()
+
+    @cache
+    def described(used: Path | None) -> dict:
+        return cache_key.prediction_key(config, args.model, name, Path(args.items), used)
+
+    def scored(files: list[str], control: str | None = None) -> assemble.Run:
+        key = described(None if control == "untrained" else path)
+        shards.check(files, key | ({"control": control} if control else {}), every, unknown)
         rows = merge(every, items, files)
         scores = module.score(items, rows, block)
         return assemble.Run(config, args.model, args.run, items, rows, scores)
 
     run = scored(args.predictions)
     told = read_json(args.controls, "list of controls") if args.controls != "none" else {}
-    controls = {control: scored(files) for control, files in told.items()}
-    shards = [predictions.info(file) for file in args.predictions]
-    cut = sum(shard.get("truncated_texts") or 0 for shard in shards)
+    controls = {control: scored(files, control) for control, files in told.items()}
+    made = [predictions.info(file) for file in args.predictions]
+    cut = sum(shard.get("truncated_texts") or 0 for shard in made)
     if cut:
         run.scores.notes.append(f"{cut} texts were longer than the model's context and were cut")
     out = Path(args.out)
@@ -58,7 +71,9 @@ def main() -> int:
         weights=None if args.weights in (None, "none") else args.weights,
         items=items,
         videos=item_table.read_videos(args.videos),
-        shards=shards,
+        shards=made,
+        sources=block["sources"],
+        predictions=out.with_suffix("") / "predictions.parquet",
         started=started,
     )
     chosen = published.find(numbers, args.model, name, splits, headline=args.run == name)

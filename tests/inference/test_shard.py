@@ -383,7 +383,37 @@ def test_an_error_in_the_transform(world):
 
     world.config["max_failed"] = 1
     world.setup = lambda model: setattr(model, "transform", transform)
+    world.names = world.names[:4]
+    world.items = world.items[world.items["video"].isin(world.names)]
     assert set(world.infer()["error"]) == {"RuntimeError: odd size"}
+
+
+@pytest.mark.parametrize("error", [VireoError("5 frames are not 4"), RuntimeError("odd size")])
+def test_the_same_error_on_every_video_ends_the_run_after_a_handful(tmp_path, monkeypatch, error):
+    """It took 900 videos with a traceback each until max_failed ended it."""
+    world = World(tmp_path, monkeypatch, videos=40)
+    seen = []
+
+    def transform(frames, view):
+        seen.append(1)
+        raise error
+
+    world.setup = lambda model: setattr(model, "transform", transform)
+    world.config["max_failed"] = 1
+    with pytest.raises(VireoError, match=f"first 5 videos all ended .*: .*{error}"):
+        world.infer()
+    assert len(seen) < 20
+    # Where some videos succeed it is the others' own fault.
+    world.setup = lambda model: setattr(model, "before", before)
+    done = []
+
+    def before(clips):
+        if done:
+            raise error
+        done.append(1)
+
+    rows = world.infer(batch_size=1)
+    assert rows["status"].value_counts().to_dict() == {"error": 117, "ok": 3}
 
 
 def test_nan_is_an_error(world):

@@ -4,12 +4,15 @@ import json
 import os
 import subprocess
 import sys
+from hashlib import sha256
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
+from vireo import config as cfg
 from vireo.config import HOME
+from vireo.inference import cache_key
 from vireo.results import assemble
 from vireo.tables import predictions
 
@@ -19,7 +22,17 @@ CONFIG = """
 artifacts:
   w: {}
 models:
-  m: {family: viclip, arch: {}, fulfils: [DualEncoder], weights: {artifact: w}, version: 1}
+  m:
+    family: viclip
+    arch:
+      {image_size: 32, patch_size: 16, width: 32, layers: 2, heads: 2, embed_dim: 16,
+       num_frames: 8, text_width: 32, text_layers: 2, text_heads: 2}
+    mean: [0.5, 0.5, 0.5]
+    std: [0.5, 0.5, 0.5]
+    size: 32
+    fulfils: [DualEncoder]
+    weights: {artifact: w}
+    version: 1
 benchmarks:
   mini:
     module: videomme
@@ -30,6 +43,9 @@ benchmarks:
     primary: accuracy
     chance: 25.0
     version: 1
+    protocol:
+      frames: {rule: middle, n: 8}
+      resize: {library: cv2, interpolation: bilinear}
     controls: [shuffled_videos]
     note: Nobody published this.
 """
@@ -74,7 +90,8 @@ def world(tmp_path_factory) -> Path:
             )
     (data / "videomme").mkdir()
     pd.DataFrame(rows).to_parquet(data / "videomme/test-00000-of-00001.parquet")
-    receipt = {"artifact": "w", "root": str(data), "files": {"x": {"size": 1, "sha256": "ab"}}}
+    (data / "x").write_bytes(b"weights")
+    receipt = {"artifact": "w", "root": str(data), "files": {"x": {"size": 7, "sha256": "ab"}}}
     (root / "receipt.json").write_text(json.dumps({**receipt, "source": "test"}))
     done = script(
         *("prepare", "mini", "--sources", "data=receipt.json", "--config", "mine.yaml"),
@@ -91,11 +108,21 @@ def world(tmp_path_factory) -> Path:
                 r for r in rows if r["duration"] == split and int(r["video_id"]) % 2 == part % 2
             ]
             for control in ("", ".shuffled_videos"):
-                shard(root / f"shards/{split}/{part}-of-2{control}.parquet", mine, bool(control))
+                path = root / f"shards/{split}/{part}-of-2{control}.parquet"
+                shard(path, mine, key_of(root, control[1:] or None))
     return root
 
 
-def shard(path: Path, rows: list[dict], perturbed: bool) -> None:
+def key_of(root: Path, control: str | None = None, weights: Path | None = None) -> dict:
+    """What predictions of the model depend on, as rule infer records it."""
+    config = cfg.load([root / "mine.yaml"])
+    items = root / "cache/items/mini.parquet"
+    weights = weights or root / "data/copy/x"
+    return cache_key.prediction_key(config, "m", "mini", items, weights, control)
+
+
+def shard(path: Path, rows: list[dict], key: dict) -> None:
+    perturbed = "control" in key
     path.parent.mkdir(parents=True, exist_ok=True)
     made = [
         {
@@ -113,7 +140,6 @@ def shard(path: Path, rows: list[dict], perturbed: bool) -> None:
         for r in rows
     ]
     secret = "https://user:hunter2hunter2@example.org/?token=abcdefgh1234"
-    key = {"dtype": "float32", "weights": "cd", "note": secret}
     predictions.write(path, made, {"key": key, "device": "cpu", "seconds": 2, "from": secret})
 
 
@@ -151,7 +177,7 @@ def test_the_result(scored):
     control = scored["controls"]["shuffled_videos"]
     assert (control["value"], control["drop"]) == (0.0, 100.0)
     assert [p["label"] for p in control["probes"]] == ["colour", "time"]
-    assert scored["provenance"]["hashes"]["weights"] == "cd"
+    assert scored["provenance"]["hashes"]["weights"] == sha256(b"weights").hexdigest()
     assert scored["provenance"]["inference_s"] == 12.0
     assert len(scored["failed"]) == 3
 
@@ -233,7 +259,7 @@ def test_clear_errors(world):
         *("--predictions", "shards/short/1-of-2.parquet"),
         cwd=world,
     )
-    assert done.returncode == 1 and "'001-1'" in done.stderr and "infer again" in done.stderr
+    assert done.returncode == 1 and "another items" in done.stderr and "infer again" in done.stderr
     assert not (world / "out/x.json").exists()
     done = script(
         *("prepare", "mini", "--sources", "data=gone.json", "--config", "mine.yaml"),
@@ -241,3 +267,39 @@ def test_clear_errors(world):
         cwd=world,
     )
     assert done.returncode == 1 and "gone is not here yet (gone.json)" in done.stderr
+
+
+def at_its_place(world: Path, source: str, place: str) -> None:
+    target = world / place
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_bytes((world / source).read_bytes())
+
+
+def refused(world: Path, place: str, run: str = "mini_short", weights: str = "receipt.json") -> str:
+    """What scoring says of a wrong shard, which is put aside."""
+    done = script(
+        *("score", "m", run, "--config", "mine.yaml", "--items", "cache/items/mini.parquet"),
+        *("--videos", "cache/items/mini.videos.parquet", "--out", "out/wrong.json"),
+        *("--predictions", place, "--weights", weights),
+        cwd=world,
+    )
+    assert done.returncode == 1 and place in done.stderr, done.stderr
+    assert "run the same command again" in done.stderr
+    assert not (world / place).exists() and (world / f"{place}.wrong").exists()
+    assert not (world / "out/wrong.json").exists()
+    return done.stderr
+
+
+def test_a_shard_is_not_believed(world):
+    """The control's shard in the place of the real one gave 22.2 for 86.1, exit 0."""
+    place = "cache/shards/m/mini/short/1-of-2.parquet"
+    at_its_place(world, "shards/short/1-of-2.shuffled_videos.parquet", place)
+    assert "another control (it says shuffled_videos, expected none)" in refused(world, place)
+    at_its_place(world, "shards/long/1-of-2.parquet", place)  # two splits swapped
+    assert "its items are of split long" in refused(world, place)
+    at_its_place(world, "shards/short/1-of-2.parquet", place)
+    (world / "other.safetensors").write_bytes(b"other weights")
+    assert "another weights" in refused(world, place, weights="other.safetensors")
+    rows = predictions.read(world / "shards/short/1-of-2.parquet")
+    predictions.write_frame(world / place, rows)
+    assert "does not say what it was made with" in refused(world, place)

@@ -11,6 +11,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from vireo.config import HOME
+from vireo.tables import predictions
 from vireo.utils.files import atomic, write_json
 from vireo.workflow import cleanup
 
@@ -95,3 +96,27 @@ def test_only_what_dead_processes_of_this_machine_were_writing_is_swept(tmp_path
         tmp.write_text("{}")
         assert cleanup.remove_stale_temp(tmp_path) == [left]
     assert set(target.parent.iterdir()) == {target, elsewhere, foreign}
+
+
+def test_shards_at_another_place_are_put_aside(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+    def shard(path, **place):
+        told = {"model": "m", "benchmark": "b", "shard": "1-of-1", "control": None, **place}
+        predictions.write(path, [], {"key": {"family": "f"}, "place": told})
+
+    folder = tmp_path / "cache/shards/m/b"
+    real, long = folder / "short/1-of-1.parquet", folder / "long/1-of-1.parquet"
+    control = folder / "controls/untrained.short.parquet"
+    shard(real, split="short")
+    shard(long, split="long")
+    shard(control, split="short", control="untrained")
+    predictions.write(folder / "old/1-of-1.parquet", [], {"key": {"family": "f"}})
+    write_json(folder / "controls.json", {})
+    assert cleanup.quarantine_misplaced() == []
+    real.write_bytes(control.read_bytes())
+    assert [str(p) for p in cleanup.quarantine_misplaced()] == [str(real.relative_to(tmp_path))]
+    assert not real.exists() and long.exists() and (folder / "controls.json").exists()
+    control.write_bytes(long.read_bytes())
+    cleanup.quarantine_misplaced()
+    assert not control.exists() and not (folder / "controls.json").exists()  # both made again

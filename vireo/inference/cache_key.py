@@ -10,7 +10,7 @@ from vireo import benchmarks
 from vireo import config as cfg
 from vireo.errors import VireoError
 from vireo.fetch import receipt
-from vireo.media.video import ENGINE
+from vireo.media.engine import ENGINE
 from vireo.tables import items as item_table
 from vireo.utils.files import digest
 

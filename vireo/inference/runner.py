@@ -21,6 +21,7 @@ from vireo.inference import cache_key, controls, text_cache
 from vireo.inference.decoding import checksum, decoded
 from vireo.inference.engines import registry
 from vireo.inference.engines.base import Clip, Engine
+from vireo.inference.failures import Failures
 from vireo.inference.frame_cache import CACHEABLE_CONTROLS, FrameCache
 from vireo.inference.job import Job
 from vireo.inference.journal import Journal, Row
@@ -28,7 +29,7 @@ from vireo.inference.pending import ClipTask, failed_rows, split_done, view_coun
 from vireo.tables import items as item_table
 from vireo.utils import device, gpu_lock
 from vireo.utils.batching import AdaptiveBatcher
-from vireo.utils.cli import Progress, log
+from vireo.utils.cli import Progress
 from vireo.utils.prefetch import Prefetch
 
 CPU_BATCH = 4  # a larger batch is no faster on a CPU, and all of it is lost by a kill
@@ -69,11 +70,13 @@ def run_model(
         if bench["needs"] == "StreamingModel" and job.config["keep_embeddings"]:
             key = cache_key.embeddings_key(job.config, job.model, weights, protocol)
             kept = FrameCache(key) if job.control in CACHEABLE_CONTROLS else None
-        clips = _clips(job, due, engine, protocol, threads, kept)
+        failures = Failures(job.name)
+        clips = _clips(job, due, engine, protocol, threads, kept, failures)
         with Prefetch(clips, 2 * batch) as ahead, Progress(len(due), job.name, "video") as bar:
             for ready in batched(ahead, batches):
                 started = time.monotonic()
-                made = _predict(engine, batches, ready)
+                made = _predict(engine, batches, ready, failures)
+                failures.judge(ready)
                 share = (time.monotonic() - started) / len(ready)
                 for clip, found in zip(ready, made, strict=True):
                     for row in found:
@@ -108,6 +111,7 @@ def _clips(
     protocol: dict[str, Any],
     threads: int,
     kept: FrameCache | None,
+    failures: Failures,
 ) -> Iterator[Clip]:
     """Decode, perturb if this is a control, and transform; runs in the prefetching thread.
 
@@ -136,7 +140,7 @@ def _clips(
                 clip.tensor = engine.transform(np.ascontiguousarray(frames))
                 clip.keep = kept.path(work) if kept else None
             except Exception as error:
-                _mark(clip, error)
+                failures.mark(clip, error)
         clip.source, clip.path = work.source, work.path
         yield clip
 
@@ -159,7 +163,9 @@ def batched(clips: Iterable[Clip], batches: AdaptiveBatcher) -> Iterator[list[Cl
         yield ready
 
 
-def _predict(engine: Engine, batches: AdaptiveBatcher, clips: list[Clip]) -> list[list[Row]]:
+def _predict(
+    engine: Engine, batches: AdaptiveBatcher, clips: list[Clip], failures: Failures
+) -> list[list[Row]]:
     """Rows of each clip. If a batch fails, its clips are tried alone: one culprit, one error."""
     good = [clip for clip in clips if clip.status == "ok"]
     try:
@@ -172,7 +178,7 @@ def _predict(engine: Engine, batches: AdaptiveBatcher, clips: list[Clip]) -> lis
                 made += engine.predict([clip])
             except Exception as own:
                 _stop_if_the_device_is_gone(own)
-                _mark(clip, own)
+                failures.mark(clip, own)
                 made.append([])
     found = dict(zip(map(id, good), made, strict=True))
     return [_rows(clip, found.get(id(clip), [])) for clip in clips]
@@ -192,13 +198,6 @@ def _rows(clip: Clip, made: list[Row]) -> list[Row]:
         row["source"] = list(clip.source) if clip.source else None
         row["path"], row["pixels"] = clip.path, clip.pixels
     return rows
-
-
-def _mark(clip: Clip, error: Exception) -> None:
-    """An exception in transform or model costs the clip, not the run."""
-    clip.status = "error"
-    clip.error = f"{type(error).__name__}: {error}"[:500]
-    log.warning("video %r: %s", clip.items[0].video, clip.error, exc_info=error)
 
 
 def _stop_if_the_device_is_gone(error: Exception) -> None:

@@ -81,6 +81,10 @@ def run(job: Job) -> dict[str, Any]:
     info["work_seconds"] = round(sum(row["seconds"] for row in rows), 3)
     info["status"] = dict(Counter(row["status"] for row in rows))
     info["kept"] = len({row["id"] for row in rows if row.get("kept")})
+    info["place"] = {
+        **{"model": job.model, "benchmark": job.benchmark, "split": job.split},
+        **{"shard": job.shard, "control": job.control},
+    }
     predictions.write(job.out, rows, {"key": key, "journal": journal.folder.name, **info})
     _say(job, info)
     _judge(job, journal, rows)

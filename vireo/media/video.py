@@ -22,9 +22,9 @@ from vireo.media.container import (
     UndecodableVideo,
     hidden,
 )
+from vireo.media.engine import ENGINE
 
 __all__ = ["ENGINE", "MAX_PIXELS", "Index", "MissingVideo", "Reading", "UndecodableVideo", "Video"]
-ENGINE = 1  # raise when the frames returned for some file and index change
 MAX_DELAY = 64  # packets a decoder may take before its first picture
 MOVED = (av.video.frame.PictureType.P, av.video.frame.PictureType.B)
 

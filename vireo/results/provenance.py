@@ -25,11 +25,14 @@ def collect(
     videos: pd.DataFrame,
     shards: list[dict[str, Any]],
     started: float,
+    sources: dict[str, str] | None = None,
+    predictions: Path | None = None,
 ) -> dict[str, Any]:
     """Everything about a result that is not the result.
 
     weights: receipt (.json) or weights file, None for random weights. shards: what each predictions
     file says it was made with (`vireo.tables.predictions.info`). started: `time.time()` at first.
+    sources: role -> artifact of the benchmark's data. predictions: the file beside the result.
     """
     return redact_all(
         {
@@ -40,6 +43,8 @@ def collect(
             "hashes": {
                 "weights": _same(shards, "weights") or weights_hash(weights),
                 **_files(shards),
+                "sources": source_hashes(sources or {}),
+                "predictions": sha256(predictions) if predictions else None,
                 "annotations": table_hash(items, ("id", "video", "options", "answer", "question")),
                 "videos": table_hash(videos, ("video", "kind", "size", "status")),
                 "config": digest({k: v for k, v in config.items() if k != "paths"}, 64),
@@ -48,6 +53,7 @@ def collect(
             "device": _same(shards, "device"),
             "dtype": _same(shards, "dtype"),
             "decoder": f"PyAV {environment.versions()['av']}",
+            "key": shards[0].get("key") if shards else None,
             "inference": [_brief(s) for s in shards],
             "command": shlex.join([Path(sys.executable).name, *sys.argv]),
             "date": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(started)),
@@ -76,6 +82,18 @@ def weights_hash(path: str | Path | None) -> dict[str, Any] | None:
     receipt = read_json(path, "receipt")
     files = receipt.get("files", {})
     return {name: facts.get("sha256") for name, facts in sorted(files.items())}
+
+
+def source_hashes(sources: dict[str, str]) -> dict[str, dict[str, str]]:
+    """Artifact -> file -> sha256 of the annotation files that a benchmark's receipts list."""
+    found = {}
+    for artifact in sorted(set(sources.values())):
+        path = Path("data/receipts") / f"{artifact}.json"
+        if path.exists():
+            listed = read_json(path, "receipt").get("files", {})
+            hashes = {name: facts.get("sha256") for name, facts in sorted(listed.items())}
+            found[artifact] = {name: value for name, value in hashes.items() if value}
+    return found
 
 
 def table_hash(table: pd.DataFrame, columns: tuple[str, ...]) -> str:

@@ -14,6 +14,8 @@ from pathlib import Path
 
 from vireo.errors import VireoError
 from vireo.fetch.receipt import changed
+from vireo.results import shards
+from vireo.tables import predictions
 from vireo.utils.cli import log
 from vireo.utils.files import abandoned
 
@@ -109,5 +111,24 @@ def quarantine_changed(root: str | Path = ".") -> list[Path]:
         except (VireoError, OSError, KeyError, TypeError, AttributeError):
             continue  # its reader will say what is wrong with it
         log.warning("%s, so %s is put aside and made again", why, path)
+        found.append(path)
+    return found
+
+
+def quarantine_misplaced(root: str | Path = ".") -> list[Path]:
+    """Rename shards that were made as another shard to `<name>.wrong`; returns their paths.
+
+    A file copied over another one has a new time and would be scored. Reads the record at each
+    file's end; files of earlier versions have none and are judged when they are scored.
+    """
+    found = []
+    for path in sorted(Path(root).glob("cache/shards/*/*/*/*.parquet")):
+        try:
+            if (why := shards.misplaced(path, predictions.info(path))) is None:
+                continue
+            shards.put_aside(path)
+        except (VireoError, OSError, AttributeError, TypeError):
+            continue  # its reader will say what is wrong with it
+        log.warning("%s is not what its path says: %s; it is made again", path, why)
         found.append(path)
     return found
