@@ -71,12 +71,12 @@ def run_model(
             key = cache_key.embeddings_key(job.config, job.model, weights, protocol)
             kept = FrameCache(key) if job.control in CACHEABLE_CONTROLS else None
         failures = Failures(job.name)
-        clips = _clips(job, due, engine, protocol, threads, kept, failures)
+        clips = _clips(job, due, engine, protocol, threads, kept)
         with Prefetch(clips, 2 * batch) as ahead, Progress(len(due), job.name, "video") as bar:
             for ready in batched(ahead, batches):
                 started = time.monotonic()
                 made = _predict(engine, batches, ready, failures)
-                failures.judge(ready)
+                failures.judge(clip for clip in ready if clip.tensor is not None)
                 share = (time.monotonic() - started) / len(ready)
                 for clip, found in zip(ready, made, strict=True):
                     for row in found:
@@ -111,13 +111,13 @@ def _clips(
     protocol: dict[str, Any],
     threads: int,
     kept: FrameCache | None,
-    failures: Failures,
 ) -> Iterator[Clip]:
     """Decode, perturb if this is a control, and transform; runs in the prefetching thread.
 
     Videos whose embeddings are kept come first and are not decoded.
     """
     settings = dict(job.config["decode"])
+    failures = Failures(job.name)  # of transforms; those of the model are counted apart
     rest = []
     for work in due:
         found = kept.get(work) if kept else None
@@ -141,6 +141,7 @@ def _clips(
                 clip.keep = kept.path(work) if kept else None
             except Exception as error:
                 failures.mark(clip, error)
+            failures.judge([clip])
         clip.source, clip.path = work.source, work.path
         yield clip
 
