@@ -18,7 +18,7 @@ def config():
         "shards": None,
         "gpu_features": {},
         "decode": {"workers": None, "memory_mb": 4000},
-        "models": {"m": {"hardware": hardware}, "bare": {}},
+        "models": {"m": {"family": "none", "hardware": hardware}, "bare": {"family": "none"}},
         "benchmarks": {
             "stored": {"rows": {"short": 900, "long": 20_000}, "controls": ["a", "b"], **stored},
             "direct": {**direct},

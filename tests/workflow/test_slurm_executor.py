@@ -27,6 +27,15 @@ rule part:
     output: "part/{{n}}"
     shell: "touch {{output}}"
 """
+SLOW_START = """
+import time
+import snakemake_executor_plugin_slurm as plugin
+prompt = plugin.Executor.__post_init__
+def late(self, *arguments):
+    time.sleep(2)
+    prompt(self, *arguments)
+plugin.Executor.__post_init__ = late
+"""
 # Accepts jobs, refuses them while `refuse` holds a message, writes what each of them is asked for.
 # A job whose number stands in `doomed` ends without its output, once.
 SBATCH = """
@@ -170,6 +179,13 @@ def test_a_queue_that_fails_and_then_forgets(stand):
     down.unlink()
     text = stand.finish(run)
     assert text.count("not in the queue, outputs complete") == 2
+
+
+def test_the_first_check_comes_before_the_executor_is_ready(stand):
+    """On a busy machine it does; the thread that checks jobs must live through it."""
+    path = stand.folder / "Snakefile"
+    path.write_text(SLOW_START + path.read_text())
+    stand.finish(stand.start(1), seconds=60)
 
 
 def test_a_job_whose_node_does_not_confirm_its_end(stand):

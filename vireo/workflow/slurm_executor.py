@@ -34,13 +34,19 @@ class Watched(plugin.Executor):  # type: ignore[misc]
     """The plugin's executor with a second look at the queue; overrides public methods only."""
 
     def __init__(self, workflow: Any, logger: Any) -> None:
-        # The thread that checks jobs starts inside of the parent's constructor.
+        # The thread that checks jobs starts inside of the parent's constructor, before
+        # __post_init__. An exception there would end it without a word, and nobody checks any more.
+        self._ready = threading.Event()
         self._unit = float(workflow.executor_settings.init_seconds_before_status_checks or 40)
         self._open: set[Any] = set()  # jobs handed over and not finished
         self._reported: set[int] = set()  # ids of the infos settled in the present round
         self._gone: dict[str, float] = {}  # SLURM id -> since when it is missing or ended
         self._watchdog: slurm_queue.Watchdog | None = None
         super().__init__(workflow, logger)
+
+    def __post_init__(self, test_mode: bool = False) -> None:
+        super().__post_init__(test_mode)
+        self._ready.set()
 
     def run_jobs(self, jobs: list[Any]) -> None:
         """Submit jobs that became ready."""
@@ -67,6 +73,8 @@ class Watched(plugin.Executor):  # type: ignore[misc]
         self, active_jobs: list[SubmittedJobInfo]
     ) -> AsyncGenerator[SubmittedJobInfo, None]:
         """Yield the jobs that still run; what is not yielded is never looked at again."""
+        if not self._ready.is_set():  # nothing has been submitted yet
+            return
         self._reported.clear()
         async for _ in super().check_active_jobs(active_jobs):
             pass  # whatever it has not reported is looked at below, yielded or not
