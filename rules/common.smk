@@ -17,7 +17,7 @@ from vireo.workflow.plan import Plan  # noqa: E402
 os.environ.pop("VIREO_CONFIG", None)
 if not workflow.remote_exec:
     cleanup.remove_stale_temp()
-    cleanup.quarantine_truncated()
+    cleanup.quarantine_damaged()
     cleanup.quarantine_changed()
     cleanup.quarantine_misplaced()
 try:

@@ -62,7 +62,7 @@ def main() -> int:
     resize.check(protocol.get("resize"))
     if not stored(protocol):
         log.info("%s × %s: frames are decoded directly, not stored", args.model, args.benchmark)
-        write_json(args.out, {**manifest, "store": None, "note": "decoded directly"})
+        write_json(args.out, {**manifest, "store": None, "note": "decoded directly"}, sealed=True)
         return 0
     groups = shard_of(item_table.groups(args.items, args.split), *parse(args.shard))
     mine = item_table.read_items(args.items, [args.split], groups)
@@ -80,7 +80,7 @@ def main() -> int:
         "spec": spec(rule, size),
         **fill(requests, limits, args.store, name),
     }
-    write_json(args.out, manifest)
+    write_json(args.out, manifest, sealed=True)
     return 0
 
 

@@ -116,7 +116,7 @@ def shard(args: argparse.Namespace) -> int:
         infer.run(job)
     if args.control:
         files = {c: [str(out) for _, out, of in wanted if of == c] for c in args.control}
-        write_json(args.out, files)
+        write_json(args.out, files, sealed=True)
     return 0
 
 

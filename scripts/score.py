@@ -20,7 +20,7 @@ from vireo.tables import items as item_table
 from vireo.tables import predictions
 from vireo.utils import cli
 from vireo.utils.cli import log
-from vireo.utils.files import read_json, write_json, write_text
+from vireo.utils.files import read_sealed_json, write_json, write_text
 
 PUBLISHED = configuration.HOME / "config/published.tsv"
 
@@ -57,7 +57,7 @@ def main() -> int:
         return assemble.Run(config, args.model, args.run, items, rows, scores)
 
     run = scored(args.predictions)
-    told = read_json(args.controls, "list of controls") if args.controls != "none" else {}
+    told = read_sealed_json(args.controls, "list of controls") if args.controls != "none" else {}
     controls = {control: scored(files, control) for control, files in told.items()}
     made = [predictions.info(file) for file in args.predictions]
     cut = sum(shard.get("truncated_texts") or 0 for shard in made)
@@ -79,7 +79,7 @@ def main() -> int:
     chosen = published.find(numbers, args.model, name, splits, headline=args.run == name)
     whole = assemble.assemble(run, chosen, facts, controls, files)
     say(whole)
-    write_json(out, whole)
+    write_json(out, whole, sealed=True)
     return 0
 
 

@@ -54,7 +54,7 @@ def main() -> int:
         shutil.rmtree(work, ignore_errors=True)
     listing = receipt(args.part, out)
     if args.receipt:
-        write_json(args.receipt, listing)
+        write_json(args.receipt, listing, sealed=True)
     sizes = [entry["size"] for entry in listing["files"].values()]  # type: ignore[attr-defined]
     cli.log.info(
         "%s: %d files, %.1f MB, %.1f CPU s, in %s",

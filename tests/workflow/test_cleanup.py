@@ -42,7 +42,7 @@ def made(root):
 def test_whole_files_stay(tmp_path):
     made(tmp_path)
     (tmp_path / "results/m/mine.json").write_text('[{"of": "my own"}]')
-    assert cleanup.quarantine_truncated(tmp_path) == []
+    assert cleanup.quarantine_damaged(tmp_path) == []
 
 
 @pytest.mark.parametrize("kind", ["cut", "empty", "nul"])
@@ -55,14 +55,14 @@ def test_torn_files_are_put_aside(tmp_path, kind, seed):
         # The newline at the very end carries nothing.
         at = int(rng.integers(0, len(data) - 2)) if kind != "empty" else 0
         path.write_bytes(data[:at] + (b"\0" * (len(data) - at) if kind == "nul" else b""))
-    found = set(cleanup.quarantine_truncated(tmp_path))
+    found = set(cleanup.quarantine_damaged(tmp_path))
     expected = set(paths.values())
     if kind == "nul":
         expected.discard(paths["weights"])  # of the right length: its header tells nothing of it
         found.discard(paths["weights"])
     assert found == expected
     for path in found:
-        assert not path.exists() and path.with_name(f"{path.name}.torn").exists()
+        assert not path.exists() and path.with_name(f"{path.name}.damaged").exists()
 
 
 def test_a_json_file_cut_behind_an_inner_bracket(tmp_path):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -64,7 +65,22 @@ def _read_resolved(path: str) -> Config:
         return read_yaml(path)
     if not isinstance(value, dict):
         raise VireoError(f"{path} must hold a mapping, it holds a {type(value).__name__}")
+    if re.fullmatch(r"[0-9a-f]{16}", Path(path).stem) and not _named_by_content(Path(path)):
+        raise VireoError(
+            f"{path} is damaged: its content is not what its name says; give the same command "
+            "again, which writes it anew"
+        )
     return value
+
+
+def _named_by_content(path: Path) -> bool:
+    """Whether a resolved configuration is the one that its name was made from."""
+    from vireo.utils.files import digest
+
+    try:
+        return digest(json.loads(path.read_text(encoding="utf-8"))) == path.stem
+    except (OSError, ValueError):
+        return False
 
 
 def check(config: Config, layers: Sequence[Layer] = ()) -> Config:
@@ -203,6 +219,6 @@ def write_resolved(config: Config, folder: str | Path = "cache/config") -> Path:
     from vireo.utils.files import digest, write_text
 
     path = Path(folder).resolve() / f"{digest(config)}.json"
-    if not path.exists():
+    if not path.exists() or not _named_by_content(path):
         write_text(path, json.dumps(config, indent=1, ensure_ascii=False) + "\n")
     return path

@@ -54,9 +54,10 @@ def _shared_json(path: Path) -> Iterator[dict[str, Any]]:
 def hash_of(path: Path) -> str:
     """sha256 of a file, from the cache while size, time of change and inode are the same."""
     stat = path.stat()
-    known = _remembered().get(str(path.resolve()))
-    if known and known[:-1] == _mark(stat):
-        return known[-1]
+    name = str(path.resolve())
+    known = _remembered().get(name)
+    if known and known[:3] == _mark(stat) and known[4:] == [_entry_digest(name, known[:4])]:
+        return known[3]
     if stat.st_size > 1 << 28:
         log.info("checking %s (%s)", path, readable(stat.st_size))
     value = files.sha256(path)
@@ -68,17 +69,23 @@ def remember_hash(path: Path, sha256: str) -> None:
     """Put a hash into the cache that was worked out while the file was written."""
     stat = path.stat()
     with _shared_json(HASHES) as cache:
-        cache[str(path.resolve())] = [*_mark(stat), sha256]
+        name, entry = str(path.resolve()), [*_mark(stat), sha256]
+        cache[name] = [*entry, _entry_digest(name, entry)]
 
 
 def _remembered() -> dict[str, list[Any]]:
-    """Path -> size, mtime_ns, inode, sha256 of the files that were hashed earlier."""
+    """Path -> size, mtime_ns, inode, sha256, digest of these; of files hashed earlier."""
     try:
         return files.read_json(HASHES) if HASHES.exists() else {}
     except VireoError:
         # The cache may be deleted or damaged at any time; it is only made again.
         HASHES.unlink(missing_ok=True)
         return {}
+
+
+def _entry_digest(name: str, entry: list[Any]) -> str:
+    """Guards an entry of the cache: a flipped digit must not become a file's hash."""
+    return files.digest([name, *entry], 8)
 
 
 def _mark(stat: os.stat_result) -> list[int]:
@@ -154,7 +161,7 @@ def read(path: str | Path) -> dict[str, Any]:
             f"{name} is not here yet ({path}): run `{home.snakemake(str(path))}`, or "
             f"`{home.script('fetch', name)}`"
         )
-    receipt = files.read_json(path, "receipt")
+    receipt = files.read_sealed_json(path, "receipt")
     root = located(receipt)
     receipt["root"] = str(root)
     if not root.exists():
@@ -183,7 +190,7 @@ def changed(path: str | Path) -> str | None:
     A file is read again only if its size, time of change or inode are not the recorded ones.
     Absent files are not changed ones. VireoError when the receipt is no receipt.
     """
-    receipt = files.read_json(path, "receipt")
+    receipt = files.read_sealed_json(path, "receipt")
     root, remembered = located(receipt), _remembered()
     for name, then in receipt["files"].items():
         file = root / name
@@ -259,7 +266,7 @@ def write(
         "found": found or {},
         "licence": licence,
     }
-    files.write_json(path, receipt)
+    files.write_json(path, receipt, sealed=True)
     return receipt
 
 

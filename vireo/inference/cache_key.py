@@ -12,6 +12,7 @@ from vireo.errors import VireoError
 from vireo.fetch import receipt
 from vireo.media.engine import ENGINE
 from vireo.tables import items as item_table
+from vireo.utils import seal
 from vireo.utils.files import digest
 
 # What inference reads of an item; answers and labels may be corrected without computing again.
@@ -196,5 +197,10 @@ def wiseft(block: dict[str, Any]) -> dict[str, Any] | None:
 
 
 def weights_hash(path: Path) -> str:
-    """sha256 of a weights file; kept under cache/ so that shards do not each read gigabytes."""
-    return receipt.hash_of(path)
+    """sha256 of a weights file; kept under cache/ so that shards do not each read gigabytes.
+
+    VireoError when weights trained here are not what their recipe wrote.
+    """
+    value = receipt.hash_of(path)
+    seal.check(path, value)
+    return value

@@ -6,9 +6,11 @@ found here is not decoded. Values are kept in the model's own format, so that re
 """
 
 import json
+import zlib
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
@@ -38,7 +40,10 @@ class FrameCache:
         path = self.path(work)
         try:
             with safe_open(path, framework="pt") as file:
-                return file.get_tensor("embeddings"), json.loads(file.metadata()["facts"])
+                embeds, text = file.get_tensor("embeddings"), file.metadata()["facts"]
+                if file.metadata().get("crc32", _crc(embeds, text)) != _crc(embeds, text):
+                    raise ValueError("its checksum is another one")
+                return embeds, json.loads(text)
         except FileNotFoundError:
             return None
         except (SafetensorError, KeyError, TypeError, ValueError, OSError) as error:
@@ -51,9 +56,16 @@ def save(path: Path, embeds: Tensor, facts: dict[str, Any]) -> None:
 
     A full disk costs time later, not this run's result.
     """
-    told = {"facts": json.dumps(facts)}
+    held, text = embeds.contiguous().cpu(), json.dumps(facts)
+    about = {"facts": text, "crc32": _crc(held, text)}
     try:
         with atomic(path) as tmp:
-            save_file({"embeddings": embeds.contiguous().cpu()}, tmp, told)
+            save_file({"embeddings": held}, tmp, about)
     except VireoError as error:
         log.warning("embeddings are not kept: %s", error)
+
+
+def _crc(embeds: Tensor, text: str) -> str:
+    """Checksum of the embeddings' bytes and of the facts."""
+    content = embeds.contiguous().view(torch.uint8).numpy()
+    return f"{zlib.crc32(text.encode(), zlib.crc32(content)):08x}"

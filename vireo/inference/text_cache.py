@@ -10,6 +10,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from vireo.utils import seal
 from vireo.utils.cli import log
 from vireo.utils.files import atomic, digest
 
@@ -21,13 +22,15 @@ def cached_text_features(
 ) -> list[Tensor]:
     """Features of `texts`, [D] float32 each, in their order; embedded only if not in `folder`.
 
-    `folder` belongs to one model in one number format (`identity.texts_key`).
+    `folder` belongs to one model in one number format (`cache_key.texts_key`).
     """
     path = folder / f"{digest(list(texts))}.safetensors"
     if path.exists():
-        return list(load_file(path)["features"])
+        if seal.intact(path):
+            return list(load_file(path)["features"])
+        log.warning("%s is damaged and made again", seal.put_aside(path))
     made = embed(list(texts))
-    with atomic(path) as tmp:
+    with atomic(path, sealed=True) as tmp:
         save_file({"features": torch.stack(made).contiguous()}, tmp)
     log.info("%d texts embedded once, kept in %s", len(made), path)
     return made

@@ -68,6 +68,9 @@ class Store:
         try:
             with safe_open(path, "np") as file:
                 facts = json.loads(file.metadata()["vireo"])
+                indices, times = file.get_tensor("indices"), file.get_tensor("times")
+                if facts.get("digest") not in (None, _digest(facts, indices, times)):
+                    return None
                 now = stat(request.path, request.kind)
                 if not now or any(facts["source"].get(k) != now[k] for k in ("size", "mtime_ns")):
                     return None
@@ -78,7 +81,6 @@ class Store:
                     frames = file.get_tensor("frames")
                     if zlib.crc32(frames) != facts["crc32"]:
                         return None
-                indices, times = file.get_tensor("indices"), file.get_tensor("times")
         except (OSError, SafetensorError, KeyError, ValueError, TypeError):
             return None
         return DecodedClip(
@@ -127,6 +129,7 @@ class Store:
             "indices": np.array(sample.indices, np.int64),
             "times": np.array(sample.times, np.float64),
         }
+        facts["digest"] = _digest(facts, tensors["indices"], tensors["times"])
         path = self.path(sample.request)
         try:
             with atomic(path) as tmp:
@@ -135,6 +138,12 @@ class Store:
             raise VireoError(
                 f"cannot write {path}: {error}; make room and run the same command again"
             ) from error
+
+
+def _digest(facts: dict[str, Any], indices: np.ndarray, times: np.ndarray) -> str:
+    """Guards everything but the pixels, which `crc32` guards."""
+    kept = {name: value for name, value in facts.items() if name != "digest"}
+    return digest([json.loads(json.dumps(kept)), indices.tolist(), times.tolist()])
 
 
 def estimate(

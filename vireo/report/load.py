@@ -12,7 +12,7 @@ from vireo.errors import VireoError
 from vireo.tables import items as item_table
 from vireo.tables import predictions
 from vireo.utils.cli import log
-from vireo.utils.files import read_json
+from vireo.utils.files import read_sealed_json
 
 ITEMS = Path("cache/items")
 TRAINING = Path("results/training")
@@ -76,7 +76,7 @@ def read_result(path: Path) -> dict[str, Any]:
 
     from vireo.results.assemble import check
 
-    result = read_json(path, "result")
+    result = read_sealed_json(path, "result")
     try:
         check(result)
     except ValidationError as error:

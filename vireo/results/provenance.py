@@ -13,7 +13,7 @@ import pandas as pd
 import vireo
 from vireo.config import HOME
 from vireo.utils import environment
-from vireo.utils.files import digest, read_json, sha256
+from vireo.utils.files import digest, read_sealed_json, sha256
 from vireo.utils.redact import redact_all
 
 
@@ -79,7 +79,7 @@ def weights_hash(path: str | Path | None) -> dict[str, Any] | None:
     path = Path(path)
     if path.suffix != ".json":
         return {path.name: sha256(path)}
-    receipt = read_json(path, "receipt")
+    receipt = read_sealed_json(path, "receipt")
     files = receipt.get("files", {})
     return {name: facts.get("sha256") for name, facts in sorted(files.items())}
 

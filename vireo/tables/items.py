@@ -21,6 +21,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from vireo.errors import VireoError
+from vireo.utils import seal
 from vireo.utils.files import atomic
 
 ITEM_COLUMNS = (
@@ -51,8 +52,8 @@ def write(table: pd.DataFrame, path: str | Path) -> None:
     """Write a table atomically, in pieces that can be read apart."""
     # Without pandas' own notes, which cannot be read back for lists that Arrow holds.
     content = pa.Table.from_pandas(table, preserve_index=False).replace_schema_metadata()
-    with atomic(path) as tmp:
-        pq.write_table(content, tmp, row_group_size=ROW_GROUP)
+    with atomic(path, sealed=True) as tmp:
+        pq.write_table(content, tmp, row_group_size=ROW_GROUP, write_page_checksum=True)
 
 
 def compact(items: pd.DataFrame) -> pd.DataFrame:
@@ -125,6 +126,7 @@ def _pandas(table: pa.Table) -> pd.DataFrame:
 
 def _parts(path: str | Path, what: _Kind, columns: tuple[str, ...] | None) -> Iterator[pa.Table]:
     """Pieces of a file, the first perhaps without rows; the columns of its kind are checked."""
+    seal.check(path)
     try:
         with pq.ParquetFile(path, pre_buffer=False) as file:  # else whole row groups are held
             schema = file.schema_arrow.remove_metadata()

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from vireo.errors import VireoError
+from vireo.utils import seal
 from vireo.utils.files import atomic
 
 STATUSES = ("ok", "missing", "undecodable", "error")
@@ -56,8 +57,9 @@ def write_frame(path: str | Path, frame: pd.DataFrame) -> None:
 def _write(path: str | Path, table: pa.Table, info: dict[str, Any] | None) -> None:
     _check(table.select(["id", "view", "status"]).to_pandas(), {str(path): len(table)})
     text = json.dumps(info or {}, sort_keys=True)
-    with atomic(path) as tmp:
-        pq.write_table(table.replace_schema_metadata({_INFO: text}), tmp, compression="zstd")
+    with atomic(path, sealed=True) as tmp:
+        noted = table.replace_schema_metadata({_INFO: text})
+        pq.write_table(noted, tmp, compression="zstd", write_page_checksum=True)
 
 
 def read(paths: str | Path | Sequence[str | Path]) -> pd.DataFrame:
@@ -82,6 +84,7 @@ def info(path: str | Path) -> dict[str, Any]:
 
 
 def _schema(path: Path) -> pa.Schema:
+    seal.check(path)
     try:
         return pq.read_schema(path)
     except FileNotFoundError as error:

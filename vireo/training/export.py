@@ -32,7 +32,7 @@ def digest(recipe: dict[str, Any], fingerprint: dict[str, Any], config: dict[str
 def finished(folder: Path, key: str) -> bool:
     """Whether `folder` holds this very run's outcome, whole."""
     try:
-        told = files.read_json(folder / "recipe.json")
+        told = files.read_sealed_json(folder / "recipe.json")
         return (
             told["digest"] == key
             and told["sha256"] == files.sha256(folder / "weights.safetensors")
@@ -48,7 +48,7 @@ def write_tensors(path: Path, tensors: "dict[str, Tensor]", about: dict[str, str
     bad = [k for k, v in plain.items() if v.is_floating_point() and not v.isfinite().all()]
     if bad:
         raise VireoError(f"not writing {path}: NaN or infinity in {', '.join(bad[:5])}")
-    with files.atomic(path, suffix=".safetensors") as tmp:
+    with files.atomic(path, suffix=".safetensors", sealed=True) as tmp:
         save_file(plain, tmp, metadata={"format": "pt", **about})
         sort_metadata(tmp)
 
@@ -116,5 +116,5 @@ def publish(
         "versions": environment.versions(),
         "threads": torch.get_num_threads(),
     }
-    files.write_json(folder / "recipe.json", redact_all(told))
+    files.write_json(folder / "recipe.json", redact_all(told), sealed=True)
     return target

@@ -9,7 +9,7 @@ from typing import Any
 from vireo.errors import VireoError, unknown
 from vireo.fetch import receipt
 from vireo.media.pool import DEFAULTS as DECODE
-from vireo.utils import home
+from vireo.utils import home, seal
 
 
 def checked(given: dict[str, Any], defaults: dict[str, Any], what: str) -> dict[str, Any]:
@@ -73,4 +73,8 @@ def init_file(recipe: dict[str, Any]) -> Path | None:
 def init_hash(recipe: dict[str, Any]) -> dict[str, str]:
     """`{"init": sha256}` of the weights a run starts from, for its fingerprint; {} without."""
     weights = init_file(recipe)
-    return {"init": receipt.hash_of(weights)} if weights else {}
+    if weights is None:
+        return {}
+    value = receipt.hash_of(weights)
+    seal.check(weights, value)
+    return {"init": value}

@@ -14,18 +14,20 @@ from pathlib import Path
 from typing import Any
 
 from vireo.errors import VireoError
+from vireo.utils import seal
 
 TMP = ".tmp"
 _OWNER = re.compile(r"\.([0-9a-f]{8})-(\d+)\.[a-z0-9_]{8}\.[a-z0-9]+$")
 
 
 @contextmanager
-def atomic(path: str | Path, suffix: str = "") -> Iterator[Path]:
+def atomic(path: str | Path, suffix: str = "", sealed: bool = False) -> Iterator[Path]:
     """Yield a temporary path beside `path`; rename it over `path` if the block succeeds.
 
     Two copies of one job may run at once (a killed launcher leaves orphans), so the temporary name
-    is unique, and names the process: `abandoned` finds what a killed one left. Raises VireoError
-    naming the file when the disk is full or not writable.
+    is unique, and names the process: `abandoned` finds what a killed one left. `sealed` records
+    the file's digest next to it (vireo/utils/seal.py). Raises VireoError naming the file when the
+    disk is full or not writable.
     """
     path = Path(path)
     tmp: Path | None = None
@@ -39,7 +41,12 @@ def atomic(path: str | Path, suffix: str = "") -> Iterator[Path]:
         with open(tmp, "rb") as handle:
             os.fsync(handle.fileno())
         os.chmod(tmp, 0o666 & ~_umask())
+        value = sha256(tmp) if sealed else ""
+        # Without its digest while the two do not belong together: a kill in between costs no file.
+        seal.sidecar(path).unlink(missing_ok=True)
         os.replace(tmp, path)
+        if sealed:
+            seal.write(path, value)
     except OSError as error:
         if error.filename is None or str(path.parent) in str(error.filename):
             full = error.errno == errno.ENOSPC or os.strerror(errno.ENOSPC) in str(error)
@@ -95,9 +102,12 @@ def write_text(path: str | Path, text: str) -> None:
         tmp.write_text(text, encoding="utf-8")
 
 
-def write_json(path: str | Path, value: Any, indent: int | None = 2) -> None:
-    """Write JSON atomically; NaN and infinities are refused (other readers cannot parse them)."""
-    with atomic(path) as tmp, open(tmp, "w", encoding="utf-8") as handle:
+def write_json(path: str | Path, value: Any, indent: int | None = 2, sealed: bool = False) -> None:
+    """Write JSON atomically; NaN and infinities are refused (other readers cannot parse them).
+
+    sealed: as in `atomic`; `read_sealed_json` is the reader.
+    """
+    with atomic(path, sealed=sealed) as tmp, open(tmp, "w", encoding="utf-8") as handle:
         json.dump(value, handle, indent=indent, ensure_ascii=False, allow_nan=False)
         handle.write("\n")
 
@@ -112,6 +122,12 @@ def read_json(path: str | Path, what: str = "JSON file") -> Any:
         raise VireoError(f"{what} {path} is not valid JSON: {error}") from error
     except OSError as error:
         raise VireoError(f"cannot read {what} {path}: {error.strerror}") from error
+
+
+def read_sealed_json(path: str | Path, what: str = "JSON file") -> Any:
+    """`read_json` of a file of ours; a damaged one is put aside (VireoError says so)."""
+    seal.check(path)
+    return read_json(path, what)
 
 
 def sha256(path: str | Path) -> str:

@@ -1,10 +1,11 @@
-"""What a power cut may leave under a final name is put aside, so that the workflow makes it again.
+"""Damaged files of ours are put aside when the workflow starts, so that it makes them again.
 
 And what `kill -9` leaves under temporary names is deleted.
 
-Our files are synced before they are renamed into place, so a whole file is the rule; disks that lie
-about syncing, full quotas and half-done copies are the exceptions. Snakemake sees only names and
-times: without this a torn file would stop every later run until somebody deletes it.
+Our files are synced before they are renamed into place and carry a digest (vireo/utils/seal.py), so
+an intact file is the rule; disks that lie about syncing, full quotas, half-done copies, bad memory
+and files copied over each other are the exceptions. Snakemake sees only names and times: without
+this a damaged file would stop every later run, or pass into a result, until somebody deletes it.
 """
 
 import json
@@ -13,19 +14,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 from vireo.errors import VireoError
-from vireo.fetch.receipt import changed
+from vireo.fetch.receipt import changed, hash_of
 from vireo.results import shards
 from vireo.tables import predictions
+from vireo.utils import seal
 from vireo.utils.cli import log
 from vireo.utils.files import abandoned
 
 
 def _json(path: Path) -> bool:
-    with open(path, "rb") as file:
-        # Written by files.write_json, a whole one ends so; anything else is read to be sure.
-        file.seek(-min(3, path.stat().st_size), os.SEEK_END)
-        if file.read() == b"\n}\n":
-            return True
     try:
         json.loads(path.read_bytes())
     except ValueError:
@@ -54,6 +51,7 @@ def _safetensors(path: Path) -> bool:
     return size == 8 + length + max(ends, default=0)
 
 
+HASHED_AT_START = 8_000_000  # bytes; a larger file is hashed once per state
 COMPLETE_CHECKS: dict[str, Callable[[Path], bool]] = {
     "cache/config/*.json": _json,
     "data/receipts/*.json": _json,
@@ -63,6 +61,7 @@ COMPLETE_CHECKS: dict[str, Callable[[Path], bool]] = {
     "results/*/*.json": _json,
     "results/*/*/predictions.parquet": _parquet,
     "results/training/*/weights.safetensors": _safetensors,
+    "results/training/*/recipe.json": _json,
 }
 
 
@@ -76,21 +75,27 @@ def remove_stale_temp(root: str | Path = ".") -> list[Path]:
     return found
 
 
-def quarantine_truncated(root: str | Path = ".") -> list[Path]:
-    """Rename torn files below `root` to `<name>.torn`; returns their paths.
+def quarantine_damaged(root: str | Path = ".") -> list[Path]:
+    """Rename damaged files below `root` to `<name>.damaged`; returns their paths.
 
-    Only looks at names that rules make, and only at their ends: about 20 microseconds a file.
+    Only looks at names that rules make. Sealed files are hashed, large ones only when size, time
+    of change or inode have changed since; of others the end is looked at.
     """
     found = []
-    for pattern, whole in COMPLETE_CHECKS.items():
+    for pattern, complete in COMPLETE_CHECKS.items():
         for path in Path(root).glob(pattern):
             try:
-                if whole(path):
+                if seal.recorded(path) is None:
+                    whole = complete(path)
+                else:
+                    large = path.stat().st_size > HASHED_AT_START
+                    whole = seal.intact(path, hash_of(path) if large else None)
+                if whole:
                     continue
-                os.replace(path, path.with_name(f"{path.name}.torn"))
-            except OSError:  # unreadable, or somebody else was faster: the job will say it
+                seal.put_aside(path)
+            except (OSError, VireoError):  # unreadable, or another was faster: the job will say it
                 continue
-            log.warning("%s is cut short: put aside as .torn, it will be made again", path)
+            log.warning("%s is damaged: put aside as .damaged, it will be made again", path)
             found.append(path)
     return found
 

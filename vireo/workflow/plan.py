@@ -17,7 +17,7 @@ from vireo.errors import VireoError
 from vireo.fetch.receipt import located
 from vireo.inference import cache_key, weights
 from vireo.results import papers
-from vireo.utils.files import digest, read_json
+from vireo.utils.files import digest, read_sealed_json
 from vireo.utils.gpus import visible_gpus
 from vireo.workflow.resources import Resources
 
@@ -241,7 +241,7 @@ class Plan:
                 receipt = Path(self.receipt(artifact))
                 if not receipt.exists():
                     raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(receipt))
-                root = located(read_json(receipt, "receipt"))
+                root = located(read_sealed_json(receipt, "receipt"))
             marks.append(fingerprint(root))
         return digest([*marks, INVENTORY])
 
