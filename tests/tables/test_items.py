@@ -101,5 +101,5 @@ def test_a_lacking_column_and_a_cut_file_are_named(tmp_path):
     item_table.write(made(), path)
     whole = path.read_bytes()
     path.write_bytes(whole[: len(whole) // 3] + bytes(300) + whole[len(whole) // 3 + 300 :])
-    with pytest.raises(VireoError, match="no readable Parquet file"):
+    with pytest.raises(VireoError, match="damaged"):
         item_table.read_items(path)
