@@ -68,4 +68,4 @@ def save(path: Path, embeds: Tensor, facts: dict[str, Any]) -> None:
 def _crc(embeds: Tensor, text: str) -> str:
     """Checksum of the embeddings' bytes and of the facts."""
     content = embeds.contiguous().view(torch.uint8).numpy()
-    return f"{zlib.crc32(text.encode(), zlib.crc32(memoryview(content))):08x}"
+    return f"{zlib.crc32(text.encode(), zlib.crc32(content.data)):08x}"
