@@ -192,7 +192,7 @@ def test_no_secret_reaches_the_result(scored, world):
 
 def test_files_beside_it(scored, world):
     folder = world / "results/m/mini"
-    assert sorted(scored["files"]) == sorted(p.name for p in folder.iterdir())
+    assert sorted(scored["files"]) == sorted(p.name for p in folder.glob("[!.]*"))
     rows = predictions.read(folder / "predictions.parquet")
     assert list(rows["id"]) == [f"{n + 1:03d}-{q}" for n in range(9) for q in (1, 2, 3)]
     assert list(rows["scores"][0]) == [0.5, 0.25, 0.125, 0.0]

@@ -40,7 +40,7 @@ def flip(path, rng) -> None:
 
 def test_sha256sum_reads_the_digest(tmp_path):
     write_json(tmp_path / "a.json", {"x": 1}, sealed=True)
-    done = subprocess.run(["sha256sum", "-c", "a.json.sha256"], cwd=tmp_path, capture_output=True)
+    done = subprocess.run(["sha256sum", "-c", ".a.json.sha256"], cwd=tmp_path, capture_output=True)
     assert done.returncode == 0
 
 

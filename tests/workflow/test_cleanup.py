@@ -12,6 +12,7 @@ from safetensors.numpy import save_file
 
 from vireo.config import HOME
 from vireo.tables import predictions
+from vireo.utils import seal
 from vireo.utils.files import atomic, write_json
 from vireo.workflow import cleanup
 
@@ -105,6 +106,10 @@ def test_shards_at_another_place_are_put_aside(tmp_path, monkeypatch):
         told = {"model": "m", "benchmark": "b", "shard": "1-of-1", "control": None, **place}
         predictions.write(path, [], {"key": {"family": "f"}, "place": told})
 
+    def copied(source, target):  # with its digest; without, the copy counts as damaged
+        for path in (lambda p: p, seal.sidecar):
+            path(target).write_bytes(path(source).read_bytes())
+
     folder = tmp_path / "cache/shards/m/b"
     real, long = folder / "short/1-of-1.parquet", folder / "long/1-of-1.parquet"
     control = folder / "controls/untrained.short.parquet"
@@ -114,9 +119,9 @@ def test_shards_at_another_place_are_put_aside(tmp_path, monkeypatch):
     predictions.write(folder / "old/1-of-1.parquet", [], {"key": {"family": "f"}})
     write_json(folder / "controls.json", {})
     assert cleanup.quarantine_misplaced() == []
-    real.write_bytes(control.read_bytes())
+    copied(control, real)
     assert [str(p) for p in cleanup.quarantine_misplaced()] == [str(real.relative_to(tmp_path))]
     assert not real.exists() and long.exists() and (folder / "controls.json").exists()
-    control.write_bytes(long.read_bytes())
+    copied(long, control)
     cleanup.quarantine_misplaced()
     assert not control.exists() and not (folder / "controls.json").exists()  # both made again

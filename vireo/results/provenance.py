@@ -90,7 +90,7 @@ def source_hashes(sources: dict[str, str]) -> dict[str, dict[str, str]]:
     for artifact in sorted(set(sources.values())):
         path = Path("data/receipts") / f"{artifact}.json"
         if path.exists():
-            listed = read_json(path, "receipt").get("files", {})
+            listed = read_sealed_json(path, "receipt").get("files", {})
             hashes = {name: facts.get("sha256") for name, facts in sorted(listed.items())}
             found[artifact] = {name: value for name, value in hashes.items() if value}
     return found

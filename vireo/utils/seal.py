@@ -1,6 +1,6 @@
 """Digests of the files we write, so that a reader notices a flipped bit, a cut or a swapped file.
 
-`<name>.sha256` lies next to a sealed file, in the format of `sha256sum -c`. A file without one
+`.<name>.sha256` lies next to a sealed file, in the format of `sha256sum -c`. A file without one
 (written by an earlier version, or by a process killed between the two) is taken as it is.
 """
 
@@ -17,13 +17,14 @@ ASIDE = ".damaged"
 
 def sidecar(path: str | Path) -> Path:
     """Where the digest of `path` is kept."""
-    return Path(f"{path}{SUFFIX}")
+    path = Path(path)
+    return path.with_name(f".{path.name}{SUFFIX}")
 
 
 def write(path: Path, sha256: str) -> None:
     """Record the digest of a file that has just been written; a full disk leaves it unsealed."""
     target = sidecar(path)
-    tmp = target.with_name(f".{target.name}.{os.getpid()}")
+    tmp = target.with_name(f"{target.name}.{os.getpid()}")
     try:
         tmp.write_text(f"{sha256}  {path.name}\n", encoding="utf-8")
         os.replace(tmp, target)
