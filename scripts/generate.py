@@ -79,7 +79,9 @@ def parity_page() -> str:
         "",
         "Written by `scripts/generate.py` from the `# parity:` notes in the code. Each is a "
         "behaviour of the authors' code that changes numbers, and the default here. *Option* is "
-        "what gives the corrected behaviour, where there is one.",
+        "what gives the corrected behaviour, where there is one. What readers of videos differ in, by "
+        "version, is in [readers.md](readers.md); the second table says whose choices a benchmark's "
+        "protocol takes.",
         "",
         "| where | behaviour of the reference | effect | option |",
         "|---|---|---|---|",
@@ -88,7 +90,20 @@ def parity_page() -> str:
         cells = [cell.strip() for cell in note.split(" | ")]
         cells += [""] * (3 - len(cells))
         parts.append(f"| `{path}` | " + " | ".join(cells) + " |")
-    return "\n".join(parts) + "\n"
+    return "\n".join([*parts, *reader_table()]) + "\n"
+
+
+def reader_table() -> list[str]:
+    """Which benchmarks' protocols name which reader's choices."""
+    from vireo import config
+
+    readers: dict[str, list[str]] = {}
+    for name, block in config.load()["benchmarks"].items():
+        reader = block["protocol"]["frames"]["reader"]
+        text = ", ".join(f"{key}: {value}" for key, value in reader.items())
+        readers.setdefault(text, []).append(name)
+    rows = [f"| `{text}` | {', '.join(names)} |" for text, names in readers.items()]
+    return ["", "| reader | benchmarks |", "|---|---|", *rows]
 
 
 def parity_notes() -> Iterator[tuple[str, str]]:

@@ -46,7 +46,7 @@ def test_rows_become_clips_and_a_training_list(tmp_path, source) -> None:
     rows = list(cut.rows(path))
     failed = cut.make(rows, source, tmp_path / "out", short=48, rate=5)
     assert len(failed) == 3
-    assert "before the clip" in failed[rows[1].name]
+    assert "lies outside its 4.00 s" in failed[rows[1].name]
     assert failed[rows[3].name] == "no source video"
     pairs = json.loads((tmp_path / "out/train.json").read_text())
     assert pairs == [{"video": rows[0].name, "caption": "it gets brighter"}]

@@ -2,6 +2,9 @@
 
 import io
 import json
+import multiprocessing
+import os
+import threading
 from pathlib import Path
 
 import av
@@ -135,3 +138,56 @@ def test_broken_pictures_leave_no_file(tmp_path: Path) -> None:
     with pytest.raises(VireoError, match="no pictures"):
         mp4.write([], tmp_path / "a.mp4")
     assert list(tmp_path.iterdir()) == []
+
+
+def _read(folder: Path, name: str, out: str) -> None:
+    held = lmdb.value(folder, name)
+    Path(out).write_bytes(held or b"nothing")
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
+def test_children_read_what_the_parent_has_open(folder: Path, tmp_path: Path, method: str) -> None:
+    """A child of a process that reads the folder reads it too, and the parent goes on reading."""
+    assert lmdb.find(NAMES, folder)["status"].tolist() == ["found", "found"]
+    assert lmdb.value(folder, NAMES[0])
+    outs = [str(tmp_path / f"{method}{i}") for i in range(2)]
+    context = multiprocessing.get_context(method)
+    children = [context.Process(target=_read, args=(folder, NAMES[1], out)) for out in outs]
+    for child in children:
+        child.start()
+        assert lmdb.value(folder, NAMES[0])  # opened again between two forks
+    for child in children:
+        child.join()
+    wanted = lmdb.value(folder, NAMES[1])
+    assert [Path(out).read_bytes() for out in outs] == [wanted] * 2
+
+
+def test_one_folder_by_two_names(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(folder)
+    assert lmdb.value(folder, NAMES[0]) == lmdb.value(tmp_path / "link", NAMES[0])
+
+
+def test_a_fork_waits_for_reads_of_other_threads(folder: Path) -> None:
+    """A fork closes the environment; reads in threads never lose it half-way."""
+    stop, problems = threading.Event(), []
+
+    def work() -> None:
+        while not stop.is_set():
+            try:
+                assert lmdb.value(folder, NAMES[0])
+            except Exception as error:
+                problems.append(error)
+                return
+
+    threads = [threading.Thread(target=work) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for _ in range(30):
+        child = os.fork()
+        if not child:
+            os._exit(0 if lmdb.value(folder, NAMES[1]) else 1)
+        assert os.waitpid(child, 0)[1] == 0
+    stop.set()
+    for thread in threads:
+        thread.join()
+    assert problems == []

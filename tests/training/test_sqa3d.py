@@ -31,7 +31,7 @@ from tests.models.clipbert_golden import (
 )  # fmt: skip
 from vireo.errors import VireoError
 from vireo.fetch import receipt
-from vireo.media import pool
+from vireo.media import lmdb, pool
 from vireo.media.clips import fixed
 from vireo.media.decode import opened
 from vireo.models import clipbert
@@ -211,6 +211,21 @@ def world(empty: Path) -> Path:
     for name, root in (("questions", GOLDEN / "sqa3d"), ("videos", GOLDEN / "video")):
         receipt.write(f"data/receipts/{name}.json", name, root, {}, "test")
     return empty
+
+
+@pytest.mark.parametrize("workers", [0, 1, 2])
+def test_training_from_an_lmdb_equals_training_from_files(empty: Path, workers: int) -> None:
+    """Calibration, training and validation read the folder in this process and in its workers."""
+    files = sorted((GOLDEN / "video").glob("*.mp4"))
+    lmdb.write("database", [(file.stem, file) for file in files])
+    receipt.write("data/receipts/questions.json", "questions", GOLDEN / "sqa3d", {}, "test")
+    made = {}
+    for name, root in (("files", GOLDEN / "video"), ("database", Path("database").absolute())):
+        receipt.write("data/receipts/videos.json", "videos", root, {}, "test")
+        block = recipe(steps=2, workers=workers if name == "database" else 0)
+        made[name] = load_file(loop.train(name, block, {"device": "cpu", "decode": {}}))
+    for key, tensor in made["files"].items():
+        torch.testing.assert_close(made["database"][key], tensor, rtol=0, atol=0)
 
 
 def test_samples(world: Path, caplog: pytest.LogCaptureFixture) -> None:

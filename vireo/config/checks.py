@@ -138,7 +138,7 @@ class _Checks:
             raise self._problem(str(unknown("frame rule", frames.rule, known)), (*where, "rule"))
         # Without a rule it is an override, whose keys may belong to any.
         settings = readers.FRAME_RULES[rule] if rule else Frames.model_fields
-        self._only(given, ["rule", "store", *settings], where)
+        self._only(given, ["rule", "reader", "store", *settings], where)
 
     def _only(self, given: Mapping[str, Any], known: Iterable[str], where: Where) -> None:
         for key in given:

@@ -191,7 +191,7 @@ def _check_frames(frames: Config, block: Config, where: str) -> None:
     rule = checks.frame_rule(frames.get("rule"))
     settings = readers.FRAME_RULES[rule] if rule else {}
     for key in frames:
-        if key not in ("rule", "store", *settings):
+        if key not in ("rule", "reader", "store", *settings):
             raise VireoError(
                 f"{where}: {unknown(f'setting of the frame rule {rule}', key, settings)}"
             )

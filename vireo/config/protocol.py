@@ -1,10 +1,47 @@
 """How frames become model input and texts become prompts."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import ConfigDict
+from pydantic import ConfigDict, Field
 
-from vireo.config.base import RGB, Count, Flag, Index, Open, Positive, RGBDivisor, Sides, Sweep, key
+from vireo.config.base import (
+    RGB,
+    Block,
+    Count,
+    Flag,
+    Index,
+    Open,
+    Positive,
+    RGBDivisor,
+    Sides,
+    Sweep,
+    key,
+)
+
+
+class VideoReader(Block):
+    """What the authors' reader decides of pictures and rates (vireo/media/reader.py)."""
+
+    defaults_dumped = "none"
+
+    matrix: Literal["tagged", "bt601"] | None = key(
+        "YUV to RGB by the stream's tag, or BT.601 whatever it says.", None
+    )
+    range: Literal["tagged", "pixel_format"] | None = key(
+        "Full range where the tag says so, or only for FFmpeg's yuvj formats.", None
+    )
+    chroma: Literal["tagged", "center"] | None = key("Where subsampled colour lies.", None)
+    kernel: Literal["bilinear", "bicubic"] | None = key("How it is interpolated.", None)
+    rate: Literal["average", "nominal"] | None = key("Frame rate that clocks count by.", None)
+    orientation: Literal["angle", "matrix"] | None = key(
+        "Turned by the display matrix's angle, or mirrored too where it says so.", None
+    )
+    jpeg: Annotated[int, Field(ge=1, le=100)] | None = key(
+        "Quality of a JPEG file that every frame goes through (default: none).", None
+    )
+    short: Literal["accept", "refuse"] | None = key(
+        "Whether a file that ends before its header says is undecodable.", None
+    )
 
 
 class Frames(Open):
@@ -12,6 +49,7 @@ class Frames(Open):
 
     rule: str | None = key("Name of the rule; `fpsX` takes X frames a second.", None)
     n: Count | None = key("Frames (of each clip or view).", None)
+    reader: VideoReader | None = key("Choices of the authors' reader.", None)
     store: Flag | None = key("Keep the chosen frames, without loss, under cache/frames.", None)
     candidates: Count | None = key("slicer_then_stride: segment middles taken first.", None)
     dedupe: Flag | None = key("slicer_then_stride: one frame per second of the clock.", None)

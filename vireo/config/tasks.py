@@ -17,7 +17,7 @@ from vireo.config.base import (
     key,
 )
 from vireo.config.families import TeacherSizes
-from vireo.config.protocol import Frames
+from vireo.config.protocol import Frames, VideoReader
 from vireo.config.readers import Lists
 
 Span = Annotated[list[Positive], Field(min_length=2, max_length=2)]
@@ -144,6 +144,10 @@ class AnswerData(Part):
     cache_decoded: Flag = key("Keep decoded videos in memory.", False)
     val_clips: Count = key("Clips in validation.", 1)
     questions: Count = key("Questions per scene and sample.", 1)
+    reader: VideoReader = key(
+        "Choices of the authors' reader.",
+        VideoReader(matrix="bt601", range="pixel_format", chroma="center"),
+    )
 
 
 class AnswerModel(Part):
@@ -173,6 +177,10 @@ class DialogueData(Part):
     corpora: list[Corpus] = key("Files of conversations.", [])
     metadata: str = key("File with the lengths of the videos.", "videos_metadata.json")
     cache: Flag = key("Keep decoded videos in memory.", False)
+    reader: VideoReader = key(
+        "Choices of the authors' reader.",
+        VideoReader(matrix="bt601", range="pixel_format", chroma="center", kernel="bicubic"),
+    )
 
 
 class Lora(Part):

@@ -16,6 +16,7 @@ import numpy as np
 from vireo.errors import VireoError
 from vireo.media import pool
 from vireo.media.decode import DecodeRequest
+from vireo.media.reader import OPENCV
 from vireo.models.mmduet.chat import Settings
 
 SHOWN = 384  # pixels of the picture on the page
@@ -47,7 +48,13 @@ def footage(
     path: str, size: int, fps: float, limits: Limits, decode: dict[str, Any] | None = None
 ) -> Footage:
     """Decode a video in child processes; VireoError says why it cannot be shown."""
-    rule = {"rule": "accumulated", "target": fps, "most": limits.frames, "rounding": "floor"}
+    rule = {
+        "rule": "accumulated",
+        "target": fps,
+        "most": limits.frames,
+        "rounding": "floor",
+        "reader": OPENCV,
+    }
     sizes = dict.fromkeys((size, max(size, SHOWN)))
     asked = [
         DecodeRequest(

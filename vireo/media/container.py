@@ -4,6 +4,7 @@ Only real containers are opened, only from the file itself: a playlist under a v
 make FFmpeg read other files or hosts. Header limits are checked before anything is decoded.
 """
 
+import io
 import os
 from collections.abc import Iterator
 from io import BufferedIOBase
@@ -12,15 +13,16 @@ from typing import Any, Self
 
 import av
 import numpy as np
-from av.video.reformatter import VideoReformatter
 
 from vireo.errors import VireoError
+from vireo.media.color import Converter
+from vireo.media.reader import Reader
 
 Source = str | os.PathLike[str] | BufferedIOBase
 
 FORMATS = (
     "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,mpegvideo,m4v,h264,hevc,obu,ivf,flv,asf,"
-    "ogg,gif,mxf,rm,nut,dv,wav,mp3,aac,flac"
+    "ogg,gif,apng,webp,mxf,rm,nut,dv,wav,mp3,aac,flac"
 )
 MAX_PIXELS = 8192 * 8192
 
@@ -38,23 +40,28 @@ class TooLarge(UndecodableVideo):
 
 
 class Container:
-    """A file and its first real video stream. Errors name the file and the reason.
+    """A file and the video stream that FFmpeg thinks best. Errors name the file and the reason.
 
-    `decoded` counts pictures since the start, `damage` packets that could not be decoded.
+    `decoded` counts pictures since the start, `damage` packets that could not be decoded, `others`
+    further video streams that are no cover picture.
     """
 
-    def __init__(self, source: Source, max_pixels: int = MAX_PIXELS) -> None:
+    def __init__(
+        self, source: Source, max_pixels: int = MAX_PIXELS, reader: Reader | None = None
+    ) -> None:
         self.source, self.max_pixels = source, max_pixels
+        self.reader = reader or Reader()
         self.name = str(source) if isinstance(source, str | os.PathLike) else "video in memory"
         self.decoded = 0
         self.damage = 0
-        self._rgb = VideoReformatter()
+        self.others = 0
+        self._rgb = Converter(self.reader)
         self._open()
 
-    def _open(self) -> None:
-        target: Any = self.source
-        if isinstance(self.source, str | os.PathLike):
-            path = Path(self.source)
+    def _file(self, source: Source) -> Any:
+        target: Any = source
+        if isinstance(source, str | os.PathLike):
+            path = Path(source)
             if not path.exists():
                 raise MissingVideo(f"no video at {path}")
             if not path.is_file():
@@ -63,20 +70,26 @@ class Container:
                 raise UndecodableVideo(f"{path} is empty (0 bytes)")
             target = f"file:{path.absolute()}"
         else:
-            self.source.seek(0)
+            source.seek(0)  # type: ignore[union-attr]
         options = {"format_whitelist": FORMATS, "protocol_whitelist": "file"}
         try:
-            self.file = av.open(target, options=options, metadata_errors="replace")
+            return av.open(target, options=options, metadata_errors="replace")
         except MemoryError:
             raise
         except (av.error.FFmpegError, OSError, ValueError) as error:
             raise UndecodableVideo(f"cannot open {self.name} as a video: {_why(error)}") from error
+
+    def _open(self) -> None:
+        self.file = self._file(self.source)
         cover = av.stream.Disposition.attached_pic
         films = [s for s in self.file.streams.video if not s.disposition & cover]
         if not films:
             self.close()
             raise UndecodableVideo(f"no video stream in {self.name}")
-        self.stream: Any = films[0]
+        # decord's rule too; OpenCV takes the first stream, which may be a still beside the film.
+        best = self.file.streams.best("video")
+        self.stream: Any = best if best in films else films[0]
+        self.others = len(films) - 1
         for other in self.file.streams:
             if other is not self.stream:
                 other.discard = av.stream.Discard.all
@@ -153,10 +166,41 @@ class Container:
         self._open()
 
     def picture(self, frame: Any) -> np.ndarray:
-        """uint8 RGB [H,W,3], rotated as a player shows it (PyAV itself never rotates)."""
-        picture = self._rgb.reformat(frame, format="rgb24", threads=1).to_ndarray()
-        turns = round(frame.rotation / 90) % 4
-        return np.ascontiguousarray(np.rot90(picture, turns)) if turns else picture
+        """uint8 RGB [H,W,3], converted and turned as the reader does it (vireo/media/color.py)."""
+        return self._rgb(frame)
+
+    def origin(self, first: float) -> float:
+        """Seconds of the container's clock at its start; `first` the first picture's there.
+
+        A clock below zero starts there when pictures do (a wrapped transport stream), not when
+        only sound has samples before zero that no player gives out.
+        """
+        start = (self.file.start_time or 0) / av.time_base
+        return start if start >= 0 or first < 0 else 0.0
+
+    def last_moment(self) -> float:
+        """Seconds on the container's clock at the end of the last packet of any stream."""
+        found = 0.0
+        # A second reader of the same object in memory would move the first one's place.
+        held = self.source
+        copy = held if isinstance(held, str | os.PathLike) else io.BytesIO(_bytes(held))
+        try:
+            with self._file(copy) as file:
+                for packet in file.demux():
+                    if packet.pts is not None and packet.time_base is not None:
+                        end = (packet.pts + (packet.duration or 0)) * packet.time_base
+                        found = max(found, float(end))
+        except (av.error.FFmpegError, OSError, UndecodableVideo):
+            pass
+        return found
+
+
+def _bytes(held: BufferedIOBase) -> bytes:
+    at = held.tell()
+    held.seek(0)
+    data = held.read()
+    held.seek(at)
+    return data
 
 
 def hidden(packet: Any, stream: Any) -> bool:

@@ -20,7 +20,7 @@ import numpy as np
 
 from vireo.errors import VireoError
 from vireo.media import inventory, views
-from vireo.media.video import Video
+from vireo.media.video import Recounted, Video
 from vireo.utils.files import atomic, write_json
 
 COLUMNS = {
@@ -106,23 +106,34 @@ def cut(source: str, row: Row, target: Path, short: int, rate: float) -> int:
         return frame[: frame.shape[0] // 2 * 2, : frame.shape[1] // 2 * 2]
 
     with Video(source) as video:
-        first, last = video.index.span(row.start, row.end)
-        if row.start >= video.index.duration > 0:
-            raise VireoError(f"{source} ends at {video.index.duration:.1f} s, before the clip")
-        step = max(1.0, video.index.fps / rate)
-        chosen = [first + int(i * step) for i in range(int(np.ceil((last - first) / step)))]
-        frames = video.read([i for i in chosen if i < last], shrink).frames
-        written = Fraction(video.index.fps / step).limit_denominator(1000)
+        try:
+            return _written(video, row, target, rate, shrink)
+        except Recounted:
+            return _written(video, row, target, rate, shrink)
+
+
+def _written(video: Video, row: Row, target: Path, rate: float, shrink: Any) -> int:
+    """Encode the row's frames as they are decoded; the file appears when it is complete."""
+    index = video.index
+    if why := index.outside(row.start, row.end):
+        raise VireoError(f"{video.name}: {why}")
+    first, last = index.span(row.start, row.end)
+    step = max(1.0, index.fps / rate)
+    chosen = [first + int(i * step) for i in range(int(np.ceil((last - first) / step)))]
+    written = Fraction(index.fps / step).limit_denominator(1000)
+    count = 0
     with atomic(target, suffix=".mp4") as tmp, av.open(str(tmp), "w", format="mp4") as out:
         stream = out.add_stream("libx264", rate=written, options={"crf": "23", "threads": "1"})
         stream.pix_fmt = "yuv420p"
-        stream.height, stream.width = frames[0].shape[:2]
-        for number, image in enumerate(frames):
+        for _, _, image in video.pictures([i for i in chosen if i < last], shrink):
+            if not count:
+                stream.height, stream.width = image.shape[:2]
             picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")
-            picture.pts, picture.time_base = number, 1 / written
+            picture.pts, picture.time_base = count, 1 / written
             out.mux(stream.encode(picture))
+            count += 1
         out.mux(stream.encode(None))
-    return len(frames)
+    return count
 
 
 def _cut_all(source: str, due: list[Row], out: Path, short: int, rate: float) -> None:

@@ -13,10 +13,11 @@ from typing import Any
 import numpy as np
 
 from vireo.errors import VireoError
+from vireo.media import reader as readers
 from vireo.media import resize, sampling
 from vireo.media.container import MAX_PIXELS, MissingVideo, TooLarge, UndecodableVideo
 from vireo.media.jpegs import SUFFIXES, Jpegs
-from vireo.media.video import Video
+from vireo.media.video import Recounted, Video
 
 
 @dataclass(frozen=True)
@@ -24,9 +25,9 @@ class DecodeRequest:
     """Which frames of which video.
 
     `video` the id; `path` file or folder (None: nowhere found); `kind` "file", "jpegs" or "lmdb"
-    (the value under the id in an LMDB folder); `rule` the protocol's `frames` block; `resize` a
-    storable resize or None (native size); `start`, `end` seconds of a sub-clip, None or NaN = the
-    whole.
+    (the value under the id in an LMDB folder); `rule` the protocol's `frames` block with its
+    `reader` (vireo/media/reader.py); `resize` a storable resize or None (native size); `start`,
+    `end` seconds of a sub-clip, None or NaN = the whole.
     """
 
     video: str
@@ -43,8 +44,9 @@ class DecodedClip:
     """Frames of one request: uint8 RGB [N,H,W,3] when `status` is ok, else None and an `error`.
 
     `indices` [N] frame numbers shown, `times` [N] seconds, `flags`: padded (fewer frames than
-    asked, the last repeated), substituted (a neighbour stands for an unreadable frame), damaged,
-    resized (the picture size changes inside the video). `source`: path, size, mtime_ns as read;
+    asked, some repeated), substituted (a neighbour stands for an unreadable frame), damaged,
+    resized (the picture size changes inside the video), and those of the file's index (short,
+    odd_rate, several_streams, mirrored). `source`: path, size, mtime_ns as read;
     `info`: what the file says of itself; `limit`: it failed at a limit of the configuration.
     """
 
@@ -122,26 +124,45 @@ def decode_one(request: DecodeRequest, max_pixels: int = MAX_PIXELS) -> DecodedC
 
 
 def _read(request: DecodeRequest, max_pixels: int, shrink: Any) -> DecodedClip:
-    assert request.path is not None
     with opened(request, max_pixels) as video:
-        index = video.index
-        first, last = index.span(request.start, request.end)
-        count = last - first
-        if request.kind == "jpegs":
-            pick = sampling.pick_sliced(request.rule, count)
-        else:
-            pick = sampling.pick(request.rule, count, index.fps, index.rate)
-        wanted = [first + i for i in pick.indices]
-        reading = video.read(wanted, shrink)
-        numbers = getattr(video, "numbers", None)
-    frames, flags = _same_size(reading.frames)
+        try:
+            return _frames(request, video, shrink)
+        except Recounted:
+            return _frames(request, video, shrink)
+
+
+def _frames(request: DecodeRequest, video: Any, shrink: Any) -> DecodedClip:
+    index, reader = video.index, readers.of(request.rule)
+    if index.note and reader.short == "refuse":
+        raise UndecodableVideo(f"{request.path} is cut short: {index.note} (reader: short: refuse)")
+    if why := index.outside(request.start, request.end):
+        raise MissingVideo(f"video {request.video!r} at {request.path}: {why}")
+    first, last = index.span(request.start, request.end)
+    if request.kind == "jpegs":
+        pick = sampling.pick_sliced(request.rule, last - first)
+    else:
+        rate = index.rate if reader.rate == "nominal" else index.fps
+        pick = sampling.pick(request.rule, last - first, index.fps, rate)
+    places: dict[int, list[int]] = {}
+    for place, i in enumerate(pick.indices):
+        places.setdefault(first + i, []).append(place)
+    frames, used = None, [0] * len(pick.indices)
+    resized = False
+    for number, shown, picture in video.pictures(places, shrink):
+        if frames is None:  # one array and one picture at a time, however many are asked for
+            frames = np.empty((len(used), *picture.shape), np.uint8)
+        if picture.shape != frames.shape[1:]:
+            picture, resized = _fitted(picture, frames.shape[1:3]), True
+        for place in places[number]:
+            frames[place], used[place] = picture, shown
+    numbers = getattr(video, "numbers", None)
     return DecodedClip(
         request.video,
         "ok",
-        frames=np.stack(frames),
-        indices=[numbers[i] if numbers else i for i in reading.used],
-        times=[round(float(index.times[i]), 6) for i in reading.used],
-        flags=pick.flags + reading.flags + flags,
+        frames=frames,
+        indices=[numbers[i] if numbers else i for i in used],
+        times=[round(float(index.times[i]), 6) for i in used],
+        flags=pick.flags + video.flags + ["resized"] * resized + list(index.flags),
         info={
             "frames": index.F,
             "fps": round(index.fps, 6),
@@ -151,7 +172,8 @@ def _read(request: DecodeRequest, max_pixels: int, shrink: Any) -> DecodedClip:
             "duration": round(index.duration, 6),
             "codec": index.codec,
             "timed": index.timed,
-            "damaged_packets": reading.damage,
+            "damaged_packets": video.damage,
+            "note": index.note,
         },
     )
 
@@ -161,7 +183,8 @@ def opened(request: DecodeRequest, max_pixels: int = MAX_PIXELS) -> Any:
     assert request.path is not None
     if request.kind == "jpegs":
         return Jpegs(Path(request.path), max_pixels)
-    return Video(_value(request) if request.kind == "lmdb" else request.path, max_pixels)
+    source = _value(request) if request.kind == "lmdb" else request.path
+    return Video(source, max_pixels, readers.of(request.rule))
 
 
 def _value(request: DecodeRequest) -> io.BytesIO:
@@ -177,10 +200,6 @@ def _value(request: DecodeRequest) -> io.BytesIO:
     return io.BytesIO(held)
 
 
-def _same_size(frames: list[np.ndarray]) -> tuple[list[np.ndarray], list[str]]:
-    """Bring frames of a video whose size changes to the size of the first."""
-    height, width = frames[0].shape[:2]
-    if all(f.shape[:2] == (height, width) for f in frames):
-        return frames, []
-    fit = resize.make({"library": "cv2", "size": [height, width]})
-    return [fit(f) for f in frames], ["resized"]
+def _fitted(picture: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
+    """A picture of a video whose size changes, at the size of the first."""
+    return resize.make({"library": "cv2", "size": list(size)})(picture)

@@ -1,3 +1,3 @@
 """The version of exact frame access, part of every key; apart, so that keys need no decoder."""
 
-ENGINE = 1  # raise when the frames returned for some file and index change
+ENGINE = 2  # raise when the frames returned for some file and index change

@@ -6,17 +6,21 @@ of time, numerically: "100:05" comes after "99:59".
 """
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
-import cv2
 import numpy as np
 from PIL import Image, ImageOps
 
 from vireo.media import sampling
+from vireo.media.color import jpeg_file
 from vireo.media.container import MAX_PIXELS, TooLarge, UndecodableVideo
-from vireo.media.video import Index, Reading, Video
+from vireo.media.index import Index
+from vireo.media.reader import DEFAULT_QUALITY, OPENCV, Reader
+from vireo.media.video import Reading, Recounted, Video, collect
 
+# The frame extractor of the Video-MME guide: OpenCV of its time.
+GUIDE = Reader(**OPENCV)
 SUFFIXES = (".jpg", ".jpeg", ".png")
 _SLICER = re.compile(r"_frame_(\d+)[:_-](\d\d)$")
 _OURS = re.compile(r"_f(\d+)_t(\d+(?:\.\d+)?)$")
@@ -38,7 +42,10 @@ def _place(path: Path) -> tuple[float, int | None, list[int]]:
 
 
 class Jpegs:
-    """A folder of frames with the interface of `Video`: `index`, `read`, context manager."""
+    """A folder of frames with the interface of `Video`: `index`, `pictures`, context manager."""
+
+    flags: list[str]
+    damage = 0
 
     def __init__(self, folder: str | Path, max_pixels: int = MAX_PIXELS) -> None:
         self.folder, self.max_pixels = Path(folder), max_pixels
@@ -76,32 +83,37 @@ class Jpegs:
     def read(
         self, indices: Sequence[int], then: Callable[[np.ndarray], np.ndarray] | None = None
     ) -> Reading:
-        """Frames by position; one that cannot be read is replaced by the nearest earlier one."""
-        shown: dict[int, tuple[np.ndarray, int]] = {}
-        damage = 0
-        for i in sorted({int(i) for i in indices}):
-            for earlier in [*range(i, -1, -1), *range(i + 1, self.index.F)]:
-                if earlier in shown:
-                    shown[i] = shown[earlier]
+        """Frames by position, in the order asked."""
+        return collect(self, indices, then)
+
+    def pictures(
+        self, numbers: Iterable[int], then: Callable[[np.ndarray], np.ndarray] | None = None
+    ) -> Iterator[tuple[int, int, np.ndarray]]:
+        """(position asked, position shown, picture), in rising order.
+
+        A picture that cannot be read is replaced by the nearest earlier one, or the next.
+        """
+        self.flags, self.damage = [], 0
+        last: tuple[int, np.ndarray] | None = None
+        for i in sorted({int(i) for i in numbers}):
+            for at in [*range(i, -1, -1), *range(i + 1, self.index.F)]:
+                if last is not None and at == last[0]:
                     break
                 try:
-                    picture = self._load(self.files[earlier])
+                    picture = self._load(self.files[at])
                 except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-                    damage += 1
+                    self.damage += 1
                     problem = error
                     continue
-                shown[i] = (then(picture) if then else picture, earlier)
+                last = at, then(picture) if then else picture
                 break
             else:
                 raise UndecodableVideo(f"no frame in {self.folder} can be read: {problem}")
-        flags = ["substituted"] if any(u != i for i, (_, u) in shown.items()) else []
-        pairs = [shown[int(i)] for i in indices]
-        return Reading(
-            [p for p, _ in pairs],
-            [u for _, u in pairs],
-            flags + (["damaged"] if damage else []),
-            damage,
-        )
+            if last[0] != i and "substituted" not in self.flags:
+                self.flags.append("substituted")
+            yield i, last[0], last[1]
+        if self.damage:
+            self.flags.append("damaged")
 
     def _load(self, path: Path) -> np.ndarray:
         """uint8 RGB [H,W,3]; Pillow refuses cut files, which OpenCV returns half grey."""
@@ -115,7 +127,12 @@ class Jpegs:
 
 
 def extract(
-    video: str | Path, folder: str | Path, n: int = 32, naming: str = "slicer", quality: int = 95
+    video: str | Path,
+    folder: str | Path,
+    n: int = 32,
+    naming: str = "slicer",
+    quality: int = DEFAULT_QUALITY,
+    reader: Reader | None = None,
 ) -> list[int]:
     """Write the slicer's n segment middles of a video to `folder`; return the frame numbers kept.
 
@@ -124,23 +141,27 @@ def extract(
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     video = Path(video)
-    with Video(video) as opened:
-        index = opened.index
-        wanted = sampling.slicer(index.F, n).indices
-        if naming == "slicer":
-            wanted = sampling.same_second(wanted, index.rate)
-        wanted = sorted(set(wanted))
-        pictures = opened.read(wanted).frames
-    for number, picture in zip(wanted, pictures, strict=True):
-        seconds = float(index.times[number])
+    reader = reader or GUIDE
+    with Video(video, reader=reader) as opened:
+        try:
+            return _extracted(opened, video, folder, n, naming, quality)
+        except Recounted:
+            return _extracted(opened, video, folder, n, naming, quality)
+
+
+def _extracted(
+    opened: Video, video: Path, folder: Path, n: int, naming: str, quality: int
+) -> list[int]:
+    index = opened.index
+    rate = index.rate if opened.reader.rate == "nominal" else index.fps
+    wanted = sampling.slicer(index.F, n).indices
+    if naming == "slicer":
+        wanted = sampling.same_second(wanted, rate)
+    for number, _, picture in opened.pictures(wanted):
         file = (
-            sampling.slicer_name(video.name, number, index.rate)
+            sampling.slicer_name(video.name, number, rate)
             if naming == "slicer"
-            else name(video.stem, number, seconds)
+            else name(video.stem, number, float(index.times[number]))
         )
-        done, data = cv2.imencode(
-            ".jpg", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, quality]
-        )
-        assert done
-        (folder / file).write_bytes(data.tobytes())
-    return wanted
+        (folder / file).write_bytes(jpeg_file(picture, quality))
+    return sorted(set(wanted))

@@ -1,12 +1,13 @@
 """Videos in an LMDB folder, as ClipBERT keeps them: key = file stem, value = the file's bytes.
 
 Written with a manifest that comes last, so that a folder without one is known to be unfinished.
-Opened lazily and once per process: LMDB must not be opened twice, nor carried over a fork.
+Opened lazily and once per process, and closed before every fork: py-lmdb 2 and later refuse a
+second open in a process, also in a child that was forked while its parent held the environment.
 """
 
 import os
+import threading
 from collections.abc import Iterable
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -55,8 +56,18 @@ def write(folder: str | Path, videos: Iterable[tuple[str, Path]]) -> dict[str, s
     return failed
 
 
-@lru_cache(maxsize=8)
-def _environment(folder: str, process: int) -> lmdb.Environment:
+_lock = threading.RLock()  # held by every read and over a fork, so that none loses its environment
+_opened: dict[str, lmdb.Environment] = {}
+
+
+def _environment(folder: str) -> lmdb.Environment:
+    """The environment of a folder, opened at most once; the caller holds `_lock`."""
+    if folder not in _opened:
+        _opened[folder] = _open(folder)
+    return _opened[folder]
+
+
+def _open(folder: str) -> lmdb.Environment:
     try:
         found = lmdb.open(folder, readonly=True, create=False, lock=False, readahead=False)
     except lmdb.Error as error:
@@ -73,6 +84,23 @@ def _environment(folder: str, process: int) -> lmdb.Environment:
     return found
 
 
+def close() -> None:
+    """Close what this process has opened; the next read opens it again."""
+    with _lock:
+        while _opened:
+            _opened.popitem()[1].close()
+
+
+def _before_fork() -> None:
+    _lock.acquire()
+    close()
+
+
+os.register_at_fork(
+    before=_before_fork, after_in_parent=_lock.release, after_in_child=_lock.release
+)
+
+
 def _get(txn: lmdb.Transaction, folder: str | Path, key: str) -> Any:
     try:
         return txn.get(key.encode())
@@ -84,7 +112,7 @@ def _get(txn: lmdb.Transaction, folder: str | Path, key: str) -> Any:
 
 def value(folder: str | Path, key: str) -> bytes | None:
     """The video under a key; None when there is none. VireoError when it is no whole LMDB."""
-    with _environment(str(Path(folder).absolute()), os.getpid()).begin() as txn:
+    with _lock, _environment(str(Path(folder).resolve())).begin() as txn:
         return _get(txn, folder, key)
 
 
@@ -93,7 +121,7 @@ def find(ids: Iterable[str], folder: str | Path) -> pd.DataFrame:
     folder = Path(folder).absolute()
     changed = (folder / "data.mdb").stat().st_mtime_ns
     rows: list[tuple[str, str | None, str, int, int, str]] = []
-    with _environment(str(folder), os.getpid()).begin(buffers=True) as txn:
+    with _lock, _environment(str(folder.resolve())).begin(buffers=True) as txn:
         for name in dict.fromkeys(map(str, ids)):
             held = _get(txn, folder, name)
             if held is None:

@@ -17,7 +17,7 @@ import numpy as np
 
 from vireo.errors import unknown
 from vireo.media import clips as sparse
-from vireo.media import views
+from vireo.media import reader, views
 from vireo.media.mmduet_frames import accumulated as accumulated_clock
 
 
@@ -186,7 +186,8 @@ GIVEN = ("frames", "fps", "rate")  # what the video says, not the protocol
 
 
 def _split(rule: dict[str, Any]) -> tuple[Callable[..., Pick], dict[str, Any], str]:
-    settings = {k: v for k, v in rule.items() if k != "store"}
+    reader.of(rule)
+    settings = {k: v for k, v in rule.items() if k not in ("store", "reader")}
     name = str(settings.pop("rule", ""))
     if name.startswith("fps") and name[3:]:
         with contextlib.suppress(ValueError):
@@ -207,10 +208,12 @@ def check(rule: dict[str, Any]) -> None:
 
 
 def pick(rule: dict[str, Any], frames: int, fps: float, rate: float | None = None) -> Pick:
-    """Apply a protocol's rule: `frames` in the video (or sub-clip), average and nominal rate.
+    """Apply a protocol's rule: `frames` in the video (or sub-clip), its average rate, and the rate
+    that the protocol's reader counts clocks by.
 
     Raises VireoError for an unknown rule. A rule that finds no frame (one every two seconds in a
-    video of one) gives the middle one, flagged `padded`.
+    video of one) gives the middle one. `padded` is flagged then, and whenever a view has fewer
+    frames to show than the rule's `n`.
     """
     function, settings, _ = _split(rule)
     video = {"frames": frames, "fps": fps, "rate": rate or fps}
@@ -218,6 +221,9 @@ def pick(rule: dict[str, Any], frames: int, fps: float, rate: float | None = Non
     result = function(**{k: v for k, v in video.items() if k in wanted}, **settings)
     if not result.indices:
         return Pick([(frames - 1) // 2], ["padded"])
+    asked = settings.get("n", wanted["n"].default if "n" in wanted else 0)
+    if frames < asked and "padded" not in result.flags:
+        result.flags.append("padded")
     return result
 
 

@@ -18,7 +18,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from vireo.errors import VireoError
-from vireo.media import resize
+from vireo.media import reader, resize
 from vireo.media.decode import DecodedClip, DecodeRequest, stat
 from vireo.media.video import ENGINE
 from vireo.utils.files import atomic, digest
@@ -27,7 +27,11 @@ from vireo.utils.files import atomic, digest
 def spec(rule: dict[str, Any], size: dict[str, Any] | None) -> dict[str, Any]:
     """What decides the pixels of a stored answer, apart from the source file."""
     rule = {k: v for k, v in rule.items() if k != "store"}
-    return {"rule": rule, "resize": size, "engine": ENGINE}
+    return {
+        "rule": {**rule, "reader": reader.of(rule).resolved()},
+        "resize": size,
+        "engine": ENGINE,
+    }
 
 
 def spec_key(rule: dict[str, Any], size: dict[str, Any] | None) -> str:

@@ -1,28 +1,22 @@
-"""Exact frame access with PyAV: index by demuxing, seek to a keyframe, stop early.
+"""Exact frame access with PyAV: seek to the keyframe before a target, decode, stop early.
 
-Made from packets' timestamps only; the algorithm and the hazards it answers (edit lists, variable
-rates, missing timestamps, damage, rotation, splices) are in docs/reference/media.md section 4.5.
+Which frames there are says the index (vireo/media/index.py). Where its times turn out not to be
+the decoder's, frames are counted in order of output instead.
 """
 
 import itertools
 from bisect import bisect_right
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
-from fractions import Fraction
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import av
 import numpy as np
 
-from vireo.media.container import (
-    MAX_PIXELS,
-    Container,
-    MissingVideo,
-    Source,
-    UndecodableVideo,
-    hidden,
-)
+from vireo.media import index
+from vireo.media.container import MAX_PIXELS, Container, MissingVideo, Source, UndecodableVideo
 from vireo.media.engine import ENGINE
+from vireo.media.index import Index
 
 __all__ = ["ENGINE", "MAX_PIXELS", "Index", "MissingVideo", "Reading", "UndecodableVideo", "Video"]
 MAX_DELAY = 64  # packets a decoder may take before its first picture
@@ -30,43 +24,11 @@ MOVED = (av.video.frame.PictureType.P, av.video.frame.PictureType.B)
 
 
 class _OtherClock(Exception):
-    """The decoder's timestamps are not the packets'."""
+    """The decoder's timestamps are not the packets', or do not rise."""
 
 
-@dataclass(frozen=True)
-class Index:
-    """What the packets say: F presented frames, their times, and the header's facts.
-
-    `times` [F] float64 seconds from the container's start; `fps` the average rate, `rate` the
-    nominal one (what OpenCV reports); `timed` False when packets carry no usable timestamps
-    (frames are then counted by decoding and times are number / rate).
-    """
-
-    F: int
-    fps: float
-    rate: float
-    times: np.ndarray
-    width: int
-    height: int
-    duration: float
-    codec: str
-    timed: bool
-    rotation: int = 0
-    pts: np.ndarray = field(repr=False, default_factory=lambda: np.zeros(0, np.int64))
-    keys: list[int] = field(repr=False, default_factory=list)
-    sent: dict[int, int] = field(repr=False, default_factory=dict)  # decoding times of the keys
-
-    def span(self, start: float | None = None, end: float | None = None) -> tuple[int, int]:
-        """Frames [first, last) shown in `start` to `end` seconds; at least one frame.
-
-        The first is the last frame not after `start`, as a player would show it.
-        """
-        first, last = 0, self.F
-        if start is not None and start == start and start > 0:
-            first = max(int(np.searchsorted(self.times, start + 1e-6, "right")) - 1, 0)
-        if end is not None and end == end:
-            last = int(np.searchsorted(self.times, end - 1e-6, "left"))
-        return first, min(max(last, first + 1), self.F)
+class Recounted(Exception):
+    """The index was wrong and has been made again by counting the decoder's pictures."""
 
 
 @dataclass
@@ -83,79 +45,14 @@ class Video(Container):
     """One opened video with its index; use as a context manager."""
 
     _index: Index | None = None
+    flags: list[str]
 
     @property
     def index(self) -> Index:
-        """The index, made once by demuxing (or by decoding when timestamps are missing)."""
+        """The index, made once by demuxing (or by decoding where timestamps are of no use)."""
         if self._index is None:
-            self._index = self._make_index()
+            self._index = index.make(self)
         return self._index
-
-    def _make_index(self) -> Index:
-        stream = self.stream
-        pts: list[int] = []
-        keys: dict[int, int] = {}
-        # AVI stores no presentation times; with B-frames the demuxer's guesses are wrong.
-        timed = not (self.file.format.name == "avi" and stream.codec_context.has_b_frames)
-        sent: int | None = None
-        for packet in self.packets() if timed else ():
-            if packet.size == 0 or hidden(packet, stream):
-                continue
-            if packet.pts is None or (sent is not None and (packet.dts or sent) < sent):
-                timed = False  # no times, or a clock that starts again (joined transport streams)
-                break
-            sent = packet.dts if packet.dts is not None else sent
-            if packet.is_keyframe:
-                keys[packet.pts] = packet.pts if packet.dts is None else packet.dts
-            if not packet.is_discard:  # before the edit list's start: decoded but never shown
-                pts.append(packet.pts)
-        order = np.sort(np.array(pts, np.int64))
-        if timed and len(order) > 1 and np.any(np.diff(order) == 0):
-            timed = False  # two packets for one moment (fields, broken muxers): only decoding tells
-        base = float(stream.time_base or Fraction(1, 1))
-        average = float(stream.average_rate or stream.guessed_rate or 0)
-        nominal = float(stream.guessed_rate or stream.average_rate or 0)
-        if timed:
-            origin = max(self.file.start_time or 0, 0) / av.time_base
-            times = np.maximum(order * base - origin, 0.0)
-            if not average and len(times) > 1:
-                average = (len(times) - 1) / max(times[-1] - times[0], 1e-9)
-            average = average or 25.0
-            total = len(order)
-        else:
-            total = sum(1 for _ in self.decode_all())
-            average = average or 25.0
-            times = np.arange(total) / average
-            order, keys = np.zeros(0, np.int64), {}
-        if total == 0:
-            raise UndecodableVideo(f"no frame in {self.name}")
-        nominal = nominal or average
-        step = 1 / average if average else 0.0
-        context = self.stream.codec_context  # the file may have been opened again
-        return Index(
-            F=total,
-            fps=average,
-            rate=nominal,
-            times=times,
-            width=context.width,
-            height=context.height,
-            duration=float(times[-1]) + step,
-            codec=context.name,
-            timed=timed,
-            rotation=self._rotation(min(keys, default=None)),
-            pts=order,
-            keys=sorted(keys),
-            sent=keys,
-        )
-
-    def _rotation(self, key: int | None) -> int:
-        """Degrees of the display matrix; it stands in the stream's side data of the first frame."""
-        try:
-            self.seek(key)
-            frame = next(self.decode_all(rewind=False), None)
-        except UndecodableVideo:
-            return 0
-        return int(round((frame.rotation if frame else 0) / 90) * 90)
 
     def read(
         self, indices: Sequence[int], then: Callable[[np.ndarray], np.ndarray] | None = None
@@ -166,46 +63,60 @@ class Video(Container):
         there is none) and flagged `substituted`; `damaged` is flagged when packets were unreadable
         or the decoder marks a returned picture as corrupt. No frame at all: UndecodableVideo.
         """
-        wanted = sorted({int(i) for i in indices})
+        try:
+            return collect(self, indices, then)
+        except Recounted:
+            last = self.index.F - 1
+            return collect(self, [min(int(i), last) for i in indices], then)
+
+    def pictures(
+        self, numbers: Iterable[int], then: Callable[[np.ndarray], np.ndarray] | None = None
+    ) -> Iterator[tuple[int, int, np.ndarray]]:
+        """(number asked, number shown, picture) for each distinct number, in rising order.
+
+        Holds one picture at a time, whatever is asked for. `flags` are complete at the end.
+        Recounted when the index has turned out wrong on the way: ask again by the new one.
+        """
+        wanted = sorted({int(i) for i in numbers})
         if wanted and not 0 <= wanted[0] <= wanted[-1] < self.index.F:
             raise IndexError(f"frames {wanted[0]}..{wanted[-1]} of {self.index.F} in {self.name}")
         self.damage = 0
+        self.flags = []
+        found = (self._timed if self.index.timed else self._untimed)(wanted)
+        shown: tuple[int, Any, np.ndarray] | None = None  # number, frame, picture
+        corrupt, place = False, 0
         try:
-            shown, corrupt = self._show(
-                (self._timed if self.index.timed else self._untimed)(wanted), then
-            )
+            for target, used, frame in found:
+                while wanted[place] < target and shown is not None:
+                    self._flag("substituted")
+                    yield wanted[place], shown[0], shown[2]
+                    place += 1
+                if shown is None or shown[1] is not frame:
+                    picture = self.picture(frame)
+                    shown = used, frame, then(picture) if then else picture
+                corrupt |= bool(frame.is_corrupt)
+                while place < len(wanted) and wanted[place] <= target:
+                    if wanted[place] != used:
+                        self._flag("substituted")
+                    yield wanted[place], used, shown[2]
+                    place += 1
         except _OtherClock:
-            shown, corrupt = self._show(self._untimed(wanted), then)
-        for i in wanted:
-            if i in shown:
-                continue
-            earlier = [j for j in shown if j < i]
-            if not shown:
-                raise UndecodableVideo(
-                    f"no frame of {self.name} can be decoded ({self.damage} damaged packets)"
-                )
-            shown[i] = shown[max(earlier) if earlier else min(shown)]
-        flags = []
-        if any(used != i for i, (_, used) in shown.items()):
-            flags.append("substituted")
+            self._index = index.counted(self)
+            raise Recounted(self.name) from None
+        if wanted and shown is None:
+            raise UndecodableVideo(
+                f"no frame of {self.name} can be decoded ({self.damage} damaged packets)"
+            )
+        for number in wanted[place:]:
+            assert shown is not None
+            self._flag("substituted")
+            yield number, shown[0], shown[2]
         if corrupt or self.damage:
-            flags.append("damaged")
-        pairs = [shown[int(i)] for i in indices]
-        return Reading([p for p, _ in pairs], [u for _, u in pairs], flags, self.damage)
+            self._flag("damaged")
 
-    def _show(
-        self, found: Iterator[tuple[int, int, Any]], then: Callable[[np.ndarray], np.ndarray] | None
-    ) -> tuple[dict[int, tuple[np.ndarray, int]], bool]:
-        shown: dict[int, tuple[np.ndarray, int]] = {}
-        corrupt = False
-        last: tuple[Any, np.ndarray] | None = None
-        for target, used, frame in found:
-            if last is None or last[0] is not frame:
-                picture = self.picture(frame)
-                last = (frame, then(picture) if then else picture)
-            corrupt |= bool(frame.is_corrupt)
-            shown[target] = (last[1], used)
-        return shown, corrupt
+    def _flag(self, name: str) -> None:
+        if name not in self.flags:
+            self.flags.append(name)
 
     def _untimed(self, wanted: list[int]) -> Iterator[tuple[int, int, Any]]:
         """Sequential decode, frames counted in output order."""
@@ -228,7 +139,7 @@ class Video(Container):
             t = int(times[target])
             slot = bisect_right(keys, t) - 1
             if at is None or (slot >= 0 and keys[slot] > at):
-                frames, ahead = self._from_key(slot), None
+                frames, ahead, at = self._from_key(slot), None, None
             if ahead is not None and ahead.pts <= t:
                 held, ahead = ahead, None
             while (held is None or held.pts < t) and ahead is None:
@@ -238,13 +149,16 @@ class Video(Container):
                 place = int(np.searchsorted(times, frame.pts))
                 if place == len(times) or times[place] != frame.pts:
                     raise _OtherClock
+                if at is not None and frame.pts < at and not self.damage:
+                    raise _OtherClock  # pictures come in another order than that of their times
                 at = frame.pts if at is None else max(at, frame.pts)
                 if frame.pts <= t:
                     held = frame
                 else:
                     ahead = frame
-            if held is not None:
-                yield target, int(np.searchsorted(times, held.pts)), held
+            best = held if held is not None else ahead  # the next one where none is earlier
+            if best is not None:
+                yield target, int(np.searchsorted(times, best.pts)), best
 
     def _from_key(self, slot: int) -> Iterator[Any]:
         """Frames decoded from keyframe number `slot` on, or from the nearest earlier usable one.
@@ -287,6 +201,15 @@ class Video(Container):
         if not hidden and not (start and start[0].pts == lead and start[0].pict_type not in MOVED):
             return None
         return itertools.chain(start, itertools.chain.from_iterable(map(usable, packets)))
+
+
+def collect(
+    video: Any, indices: Sequence[int], then: Callable[[np.ndarray], np.ndarray] | None = None
+) -> Reading:
+    """What `video.pictures` gives, in the order of `indices`, all at once."""
+    shown = {number: (used, picture) for number, used, picture in video.pictures(indices, then)}
+    pairs = [shown[int(i)] for i in indices]
+    return Reading([p for _, p in pairs], [u for u, _ in pairs], video.flags, video.damage)
 
 
 def read(

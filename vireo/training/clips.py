@@ -97,7 +97,10 @@ class Clips(ResamplingDataset):
             pair, path, _ = self.pair(index)
             asked[_part(pair, path)] = pair.kind
         kept: dict[Part, tuple[np.ndarray | None, str]] = {}
-        requests = (DecodeRequest(p, p, kind, start=a, end=b) for (p, a, b), kind in asked.items())
+        rule = {"rule": "every", "reader": self.rule.get("reader")}
+        requests = (
+            DecodeRequest(p, p, kind, rule, start=a, end=b) for (p, a, b), kind in asked.items()
+        )
         for sample in decode(requests, self.limits):
             request = sample.request
             assert request is not None

@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from vireo.media.video import Video
+from vireo.media.video import ENGINE, Video
 from vireo.utils import files
 from vireo.utils.cli import log
 
@@ -24,7 +24,7 @@ def measure(path: Path) -> dict[str, Any] | None:
     try:
         with Video(path) as video:
             index = video.index
-            rate = index.rate or index.fps
+            rate = index.fps  # the average one, as OpenCV 4.10 reports it
             return {"duration": index.F / rate, "fps": rate, "frame_count": index.F}
     except Exception as error:  # a broken file costs itself, not the scan
         log.warning("%s: %s", path, error)
@@ -33,7 +33,7 @@ def measure(path: Path) -> dict[str, Any] | None:
 
 def scan(root: Path, names: Iterable[str], workers: int = 8) -> dict[str, dict[str, Any]]:
     """Name (a path below `root`) -> metadata with `path`; known files are not read again."""
-    store = FOLDER / f"{files.digest(str(root.resolve()))}.json"
+    store = FOLDER / f"{files.digest([str(root.resolve()), ENGINE])}.json"
     known: dict[str, Any] = files.read_json(store) if store.exists() else {}
     wanted = list(dict.fromkeys(names))
     due = [name for name in wanted if not known.get(name)]

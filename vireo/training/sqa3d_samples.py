@@ -110,6 +110,7 @@ class Validation:
         data = task.data
         self.limits, self.keep = task.limits, bool(data["cache_decoded"])
         rule = {"rule": "sparse_clips", "n": data["frames"], "clips": data["val_clips"]}
+        rule["reader"] = data["reader"]
         table, videos = task.tables("val")
         self.questions: dict[str, list[Any]] = {}
         for item in table:

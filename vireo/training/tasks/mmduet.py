@@ -20,6 +20,7 @@ from torch.nn import functional as F
 from vireo.errors import VireoError, unknown
 from vireo.fetch import receipt
 from vireo.media.decode import DecodeRequest, decode_one
+from vireo.media.reader import OPENCV
 from vireo.models import mmduet
 from vireo.models.mmduet.chat import SYSTEM_PROMPT, ChatTokenizer
 from vireo.nn import checkpoint, lora
@@ -32,7 +33,7 @@ from vireo.training.resample import ResamplingDataset
 from vireo.utils import files
 from vireo.utils.device import dtype as dtype_of
 
-DATA = {"corpora": [], "metadata": "videos_metadata.json", "cache": False}
+DATA = {"corpora": [], "metadata": "videos_metadata.json", "cache": False, "reader": OPENCV}
 CORPUS = {
     "kind": None, "file": None, "fps": 2.0, "max_frames": 128,
     "annotations": "train", "videos": "videos", "folder": ".",
@@ -102,6 +103,7 @@ class Samples(ResamplingDataset):
         whole = self.task.data["cache"]
         rule = {"rule": "accumulated", "target": sample.fps, "rounding": "floor"}
         rule["most"] = 0 if whole else sample.end
+        rule["reader"] = self.task.data["reader"]
         size = {"library": "cv2", "fit": "letterbox", "size": self.task.size}
         with working_on(str(path)):
             found = decode_one(

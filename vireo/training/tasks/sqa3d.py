@@ -17,6 +17,7 @@ from vireo import benchmarks
 from vireo.benchmarks.annotations.sqa3d_items import UNKNOWN
 from vireo.fetch import receipt
 from vireo.media.decode import DecodeRequest
+from vireo.media.reader import PYAV
 from vireo.models import clipbert
 from vireo.nn import answers
 from vireo.training import Batch, Metrics, Step, seeds
@@ -41,6 +42,7 @@ DATA = {
     "cache_decoded": False,
     "val_clips": 1,
     "questions": 1,
+    "reader": PYAV,
 }
 MODEL = {"freeze": ["stem", "res2"], "aggregate": "lse", "two_pass": False, "calibrate": 0}
 NO_DECAY = ("bias", "LayerNorm.bias", "LayerNorm.weight")
@@ -112,9 +114,10 @@ class Task(Protocol):
             log.warning("%d training questions (%s …) left out", count, UNKNOWN)
             items = items[known]
         found = module.videos(roots, items, {})
+        rule = {"rule": "every", "reader": self.data["reader"]}
         videos = {
             str(row.video): DecodeRequest(
-                str(row.video), row.path if row.status == "found" else None, str(row.kind)
+                str(row.video), row.path if row.status == "found" else None, str(row.kind), rule
             )
             for row in found.itertuples()
         }

@@ -141,7 +141,9 @@ class Task(Protocol):
         frames = self.data["frames"]
         clips = Clips(
             corpora,
-            frames if train else {"rule": "middle", "n": frames.get("n", 8)},
+            frames
+            if train
+            else {"rule": "middle", "n": frames.get("n", 8), "reader": frames.get("reader")},
             self.seed,
             blocks.decoding(self.config),
             cache=self.data["cache_decoded"],
