@@ -12,7 +12,8 @@ import pytest
 from PIL import Image
 
 from vireo.errors import VireoError
-from vireo.media import scans, sens_write
+from vireo.media import scans, sens_export, sens_write
+from vireo.media.sens import FRAME, Sens, SensError
 from vireo.media.video import Video
 
 HOME = Path(__file__).resolve().parents[2]
@@ -24,7 +25,7 @@ def scan(path: Path, count: int = 45) -> Path:
 
     def color(n: int) -> bytes:
         out = io.BytesIO()
-        Image.fromarray(np.full((48, 64, 3), 5 * n, np.uint8)).save(out, "JPEG")
+        Image.fromarray(np.full((48, 64, 3), 5 * n % 256, np.uint8)).save(out, "JPEG")
         return out.getvalue()
 
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -136,3 +137,49 @@ def test_the_command_makes_clipberts_folders(tmp_path: Path) -> None:
     assert sorted(p.stem for p in root.glob("*.mp4")) == ["scene9001_00", "scene9003_00"]
     assert lmdb.value(tmp_path / "made/vis_db/sqa", "scene9001_00")
     assert (tmp_path / "made/txt_db/sqa/test.jsonl").exists()
+
+
+def frames_of(path: Path) -> list:
+    with Sens(path) as sens:
+        return list(sens.frames())
+
+
+def test_damaged_pictures_are_counted_and_cost_no_frame(tmp_path: Path) -> None:
+    """Zeros from 60 % of a picture on, a wrong first byte, a hole: each counted, none dropped."""
+    path = scan(tmp_path / "scans/scene0000_00.sens", 101)
+    data, frames = bytearray(path.read_bytes()), frames_of(path)
+    spots = {n: (frames[n].offset + FRAME.size, frames[n].color_bytes) for n in (0, 20, 40, 60, 80)}
+    at, size = spots[20]
+    data[at + size * 6 // 10 : at + size] = bytes(size - size * 6 // 10)
+    at, size = spots[60]
+    data[at] ^= 1
+    at, size = spots[80]
+    data[at + size - 40 : at + size - 10] = bytes(30)
+    path.write_bytes(data)
+    status = scans.make(["scene0000_00"], tmp_path / "scans", tmp_path / "out", {"workers": 1})
+    entry = status["scene0000_00"]
+    assert (entry["status"], entry["frames"], entry["damaged"]) == ("ok", 6, 3)
+    seen = brightness(tmp_path / "out/scene0000_00.mp4")
+    assert [seen[i] for i in (0, 2, 3, 5)] == pytest.approx([0, 40, 40, 49], abs=1)
+    done = subprocess.run(
+        [sys.executable, str(HOME / "scripts/sens.py"), "info", "--verify", str(path)],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 1
+    assert "damaged pictures and depth maps: 3" in done.stdout and "frame 80" in done.stdout
+
+
+def test_one_wrong_byte_of_depth_costs_that_depth_only(tmp_path: Path) -> None:
+    path = scan(tmp_path / "scans/scene0000_00.sens")
+    data, frames = bytearray(path.read_bytes()), frames_of(path)
+    for n in (7, 44):  # in the middle, and the last one before the IMU records
+        data[frames[n].offset + FRAME.size + frames[n].color_bytes] ^= 255
+    path.write_bytes(data)
+    status = scans.make(["scene0000_00"], tmp_path / "scans", tmp_path / "out", {"workers": 1})
+    entry = status["scene0000_00"]
+    assert (entry["status"], entry["frames"], entry["damaged"]) == ("ok", 3, 0)
+    sens_export.export(path, tmp_path / "color", ["color", "pose"])
+    assert len(list((tmp_path / "color").iterdir())) == 90
+    with pytest.raises(SensError, match=r"frame 7, byte .* depth"):
+        sens_export.export(path, tmp_path / "depth", ["depth"])

@@ -17,6 +17,7 @@ EXAMPLES = """\
 # Of vireo/media/sens_export.py, whose imports no help text should wait for.
 PARTS = ("color", "depth", "pose", "info")
 LAYOUTS = ("cpp", "python")
+SHOWN = 20  # damaged parts that are named
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -76,23 +77,31 @@ def _info(args: argparse.Namespace) -> int:
             line.split(" = ", 1) for line in sens_export.info_text(header).splitlines() if line
         )
         print(json.dumps({"header": fields, **facts}, indent=1))
-        return 0
+        return 1 if facts.get("damaged") else 0
     lines = [
         f"colour: {facts['color_kind']}, {facts['color_bytes']} bytes",
         f"depth: {facts['depth_kind']}, {facts['depth_bytes']} bytes",
         f"last colour time: {facts['last_color_s']:.6f} s",
         f"frames without pose (tracking lost): {facts['frames_without_pose']}",
         f"IMU records: {facts['imu_records']}",
-        *(["every picture and depth map decodes"] if args.verify else []),
     ]
+    if args.verify and not facts["damaged"]:
+        lines.append("every picture and depth map decodes")
+    elif args.verify:
+        lines.append(f"damaged pictures and depth maps: {len(facts['damaged'])}")
+        lines += facts["damaged"][:SHOWN]
     sys.stdout.write(sens_export.info_text(header) + "\n".join(lines) + "\n")
-    return 0
+    return 1 if facts.get("damaged") else 0
 
 
 def facts_of(path: Path, verify: bool = False) -> tuple[Any, dict[str, Any]]:
-    """Header of a file, and what reading all of its frames finds; `verify` decodes them too."""
-    from vireo.media.sens import Sens
+    """Header of a file, and what reading all of its frames finds.
 
+    `verify` decodes them too: `damaged` then says why each picture or depth map does not.
+    """
+    from vireo.media.sens import Sens, SensError
+
+    damaged: list[str] = []
     with Sens(path) as sens:
         head = sens.header
         lost, last, color, depth = 0, 0, 0, 0
@@ -100,10 +109,12 @@ def facts_of(path: Path, verify: bool = False) -> tuple[Any, dict[str, Any]]:
             lost += frame.lost
             color, depth = color + frame.color_bytes, depth + frame.depth_bytes
             last = frame.time_color
-            if verify:
-                frame.color()
-                if head.depth_kind != "occi_ushort":
-                    frame.depth()
+            depths = [frame.depth] if head.depth_kind != "occi_ushort" else []
+            for part in [frame.color, *depths] if verify else []:
+                try:
+                    part()
+                except SensError as error:
+                    damaged.append(str(error))
         return head, {
             "color_kind": head.color_kind,
             "color_bytes": color,
@@ -112,6 +123,7 @@ def facts_of(path: Path, verify: bool = False) -> tuple[Any, dict[str, Any]]:
             "last_color_s": last / 1e6,
             "frames_without_pose": lost,
             "imu_records": len(sens.imu()),
+            **({"damaged": damaged} if verify else {}),
         }
 
 

@@ -100,9 +100,10 @@ class Watching:
         VireoError when the video cannot be read.
         """
         from vireo.media.decode import DecodeRequest, decode_one
+        from vireo.media.reader import OPENCV
 
         rule = {"rule": "accumulated", "target": self.settings.fps, "most": self.max_frames,
-                "rounding": "floor"}  # fmt: skip
+                "rounding": "floor", "reader": OPENCV}  # fmt: skip
         size = {"library": "cv2", "fit": "letterbox", "size": self.size}
         sample = decode_one(DecodeRequest(path.stem, str(path), "file", rule, size))
         if sample.frames is None:

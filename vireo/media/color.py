@@ -50,7 +50,8 @@ class Converter:
         }
         name = frame.format.name
         if reader.chroma == "center" and name not in FAST and not frame.format.is_rgb:
-            # parity: readers before FFmpeg 8 know no chroma location; OpenCV converts to BGR
+            # parity: readers before FFmpeg 8 know no chroma location, and OpenCV converts to BGR |
+            # 1 to 4 levels at 10 bits | `reader: {chroma: tagged}`
             made = self._scaler.reformat(_untagged(frame), format="bgr24", **settings)
             return np.ascontiguousarray(made.to_ndarray()[..., ::-1])
         return self._scaler.reformat(frame, format="rgb24", **settings).to_ndarray()
@@ -96,7 +97,8 @@ def oriented(picture: np.ndarray, frame: Any, orientation: str) -> np.ndarray:
     """A picture as a player shows it, by the display matrix's angle or by the whole matrix."""
     matrix = display_matrix(frame) if orientation == "matrix" else None
     if matrix is None or matrix[0] * matrix[3] > matrix[1] * matrix[2]:
-        # parity: OpenCV and PyAV read the angle only, so a left-right mirror is a half turn
+        # parity: OpenCV reads only the display matrix's angle | a left-right mirror becomes a half
+        # turn | `reader: {orientation: matrix}`
         turns = quarter_turns(frame)
         return np.ascontiguousarray(np.rot90(picture, turns)) if turns else picture
     a, b, c, d = matrix

@@ -136,7 +136,8 @@ class Container:
             yield packet
 
     def decode(self, packet: Any) -> list[Any]:
-        """Frames out of one packet; a damaged one counts and gives none."""
+        """Frames out of one packet; a damaged one counts, whatever it gives."""
+        self.damage += bool(packet.is_corrupt)
         try:
             frames = packet.decode()
         except MemoryError:

@@ -47,10 +47,12 @@ class Index:
     timed: bool
     rotation: int = 0
     flags: tuple[str, ...] = ()
+    unsound: int = 0  # first frames, before any keyframe: their references may be missing
     note: str = ""  # what a short file says and has
     pts: np.ndarray = field(repr=False, default_factory=lambda: np.zeros(0, np.int64))
     keys: list[int] = field(repr=False, default_factory=list)
     sent: dict[int, int] = field(repr=False, default_factory=dict)  # decoding times of the keys
+    spots: dict[int, int] = field(repr=False, default_factory=dict)  # their places in the file
 
     def span(self, start: float | None = None, end: float | None = None) -> tuple[int, int]:
         """Frames [first, last) shown in `start` to `end` seconds; at least one frame.
@@ -83,6 +85,7 @@ class _Packets:
     count: int = 0  # with hidden ones
     pts: list[int] = field(default_factory=list)  # of shown packets
     keys: dict[int, int] = field(default_factory=dict)  # pts -> dts of keyframes
+    spots: dict[int, int] = field(default_factory=dict)  # pts -> place of keyframes
     ordered: bool = True  # pts rise from packet to packet
     headless: bool = False  # packets come before the first keyframe
     respliced: bool = False  # parameter sets change, and not every keyframe brings its own
@@ -105,8 +108,8 @@ def make(video: Container) -> Index:
         head = list(_head(video, None if suspicious else HEAD if reorders else 1))
         if _falls(head) and not video.damage:
             timed = False
-        elif found.headless:
-            times = _without_ghosts(video, found, times)
+        elif found.headless or (len(times) and _late(head, int(times[0])) and not video.damage):
+            times = _without_ghosts(video, max(min(found.keys), head[0].pts or 0), times)
     if not timed:
         return counted(video)
     seconds = times * base - video.origin(times[0] * base if len(times) else 0.0)
@@ -114,7 +117,14 @@ def make(video: Container) -> Index:
     note = _shortfall(video, found)
     flags = index.flags + (("short",) if note else ())
     return replace(
-        index, pts=times, keys=sorted(found.keys), sent=found.keys, flags=flags, note=note
+        index,
+        unsound=int(np.searchsorted(times, min(found.keys))),
+        pts=times,
+        keys=sorted(found.keys),
+        sent=found.keys,
+        spots=found.spots,
+        flags=flags,
+        note=note,
     )
 
 
@@ -122,14 +132,17 @@ def counted(video: Container) -> Index:
     """The index by decoding everything: frames are numbered in the order of output."""
     found = _scan(video, times=False)
     first: list[Any] = []
-    total = 0
+    total, unsound = 0, -1
     for frame in video.decode_all():
         first = first or [_Glance(frame)]
+        if unsound < 0 and frame.key_frame:
+            unsound = total
         total += 1
     average, _ = _rates(video)
     index = _assemble(video, np.arange(total) / (average or DEFAULT_RATE), False, first)
     note = _shortfall(video, found)
-    return replace(index, flags=index.flags + (("short",) if note else ()), note=note)
+    flags = index.flags + (("short",) if note else ())
+    return replace(index, unsound=max(unsound, 0), flags=flags, note=note)
 
 
 def _assemble(video: Container, times: np.ndarray, timed: bool, head: list[Any]) -> Index:
@@ -196,6 +209,8 @@ def _scan(video: Container, times: bool = True) -> _Packets:
         sent = dts if dts is not None else sent
         if packet.is_keyframe:
             found.keys[pts] = pts if dts is None else dts
+            if packet.pos is not None:
+                found.spots[pts] = packet.pos
             sets.see(packet)
         elif not found.keys:
             found.headless = True
@@ -238,9 +253,13 @@ def _falls(head: list[_Glance]) -> bool:
     return any(b is None or a is None or b <= a for a, b in itertools.pairwise(stamps))
 
 
-def _without_ghosts(video: Container, found: _Packets, times: np.ndarray) -> np.ndarray:
-    """Times without those of packets before the first keyframe that give no picture."""
-    first = min(found.keys)
+def _late(head: list[_Glance], first: int) -> bool:
+    """Whether the first picture comes after the first packet's time: some give no picture."""
+    return bool(head) and head[0].pts is not None and head[0].pts > first
+
+
+def _without_ghosts(video: Container, first: int, times: np.ndarray) -> np.ndarray:
+    """Times without those before `first` that no picture has: their references are not there."""
     shown: set[int] = set()
     video.seek(None)
     for frame in video.decode_all(rewind=False):
@@ -255,6 +274,7 @@ def _without_ghosts(video: Container, found: _Packets, times: np.ndarray) -> np.
 def _shortfall(video: Container, found: _Packets) -> str:
     """What the header says and what is there, when that is clearly less; else empty."""
     stream = video.stream
+    average, _ = _rates(video)
     claimed = int(stream.frames or stream.metadata.get("NUMBER_OF_FRAMES") or 0)
     if found.count and claimed - found.count > max(2, claimed // 100):
         return f"the header says {claimed} frames, the file holds {found.count}"
@@ -263,7 +283,7 @@ def _shortfall(video: Container, found: _Packets) -> str:
     base = float(stream.time_base or 1)
     start = (video.file.start_time or 0) / av.time_base
     claimed_s = video.file.duration / av.time_base
-    margin = max(0.5, claimed_s / 50)
+    margin = max(0.2, claimed_s / 50, 1.5 / (average or DEFAULT_RATE))
     held_s = found.end * base - start
     if claimed_s - held_s > margin:
         held_s = max(held_s, video.last_moment() - start)  # of any stream: sound may be longer

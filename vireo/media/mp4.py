@@ -12,6 +12,11 @@ from vireo.utils.files import atomic
 RATE, SIZE = 20.0, 224
 
 
+def decoded(payload: bytes) -> np.ndarray | None:
+    """uint8 BGR [H,W,3] of a picture file as OpenCV shows it; None when it shows none."""
+    return cv2.imdecode(np.frombuffer(payload, np.uint8), cv2.IMREAD_COLOR)
+
+
 def write(pictures: Iterable[bytes], path: str | Path, size: int = SIZE) -> int:
     """JPEG or PNG files in order of time -> one mp4, atomically; returns the number of frames.
 
@@ -30,7 +35,7 @@ def write(pictures: Iterable[bytes], path: str | Path, size: int = SIZE) -> int:
             )
         try:
             for payload in pictures:
-                picture = cv2.imdecode(np.frombuffer(payload, np.uint8), cv2.IMREAD_COLOR)
+                picture = decoded(payload)
                 if picture is None:
                     raise VireoError(f"{path}: picture number {count} cannot be decoded")
                 film.write(cv2.resize(picture, (size, size)))

@@ -19,9 +19,14 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "short": ("accept", "refuse"),
 }
 # OpenCV 4.9 to 4.12, which the Video-MME guide and MMDuet (4.10.0.84) read with.
-OPENCV = {"matrix": "bt601", "range": "pixel_format", "chroma": "center", "kernel": "bicubic"}
+OPENCV: dict[str, Any] = {
+    "matrix": "bt601",
+    "range": "pixel_format",
+    "chroma": "center",
+    "kernel": "bicubic",
+}
 # PyAV of ClipBERT's time. decord, the reader of ViCLIP and VideoMamba, follows the tags.
-PYAV = {"matrix": "bt601", "range": "pixel_format", "chroma": "center"}
+PYAV: dict[str, Any] = {"matrix": "bt601", "range": "pixel_format", "chroma": "center"}
 DEFAULT_QUALITY = 95  # cv2.imwrite's
 
 

@@ -11,13 +11,14 @@ import subprocess
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from vireo.errors import VireoError
 from vireo.media import inventory, mp4, pool
 from vireo.media.decode import DecodedClip, DecodeRequest, stat
+from vireo.media.intact import why_broken
 from vireo.media.sens import Sens, SensError
 from vireo.media.sens_export import color_file
 from vireo.utils.cli import Progress
@@ -34,11 +35,12 @@ Status = dict[str, dict[str, Any]]
 def convert(request: DecodeRequest, max_pixels: int) -> DecodedClip:
     """One scan (`request.path`) -> the mp4 file `request.rule["out"]`; runs in a child process.
 
-    The sample has no frames; its `info` counts sensor frames, written frames and lost poses.
+    The sample has no frames; its `info` counts sensor frames, written frames, lost poses and
+    damaged pictures among the written ones.
     """
     assert request.path is not None
     source = stat(request.path)
-    counts = {"sensor_frames": 0, "frames": 0, "lost": 0}
+    counts = {"sensor_frames": 0, "frames": 0, "lost": 0, "damaged": 0}
     try:
         with Sens(request.path) as sens:
             width, height = sens.header.color_size
@@ -46,19 +48,40 @@ def convert(request: DecodeRequest, max_pixels: int) -> DecodedClip:
                 raise SensError(f"{request.path}: {width}x{height} pixels (decode.max_pixels)")
             counts["sensor_frames"] = sens.header.frames
 
-            def pictures() -> Iterable[bytes]:
-                for frame in sens.frames():
-                    counts["lost"] += frame.lost
-                    if frame.index % request.rule["every"] == 0:
-                        yield color_file(frame)
-
             # parity: frames whose tracking was lost are kept
-            counts["frames"] = mp4.write(pictures(), request.rule["out"])
+            shown = _pictures(sens, request.rule["every"], counts)
+            counts["frames"] = mp4.write(shown, request.rule["out"])
     except VireoError as error:
         return DecodedClip(
             request.video, "undecodable", error=str(error), source=source, request=request
         )
     return DecodedClip(request.video, "ok", source=source, info=counts, request=request)
+
+
+def _pictures(sens: Sens, every: int, counts: dict[str, int]) -> Iterator[bytes]:
+    """Every so many colour pictures; a damaged one as OpenCV shows it, else its neighbour again."""
+    last: bytes | None = None
+    waiting = 0  # pictures before the first that can be shown
+    for frame in sens.frames():
+        counts["lost"] += frame.lost
+        if frame.index % every:
+            continue
+        try:
+            payload: bytes | None = color_file(frame)
+            broken = why_broken(payload or b"") is not None
+        except SensError:
+            payload, broken = None, True
+        counts["damaged"] += broken
+        if broken and (payload is None or mp4.decoded(payload) is None):
+            if last is None:
+                waiting += 1
+            else:
+                yield last
+            continue
+        assert payload is not None
+        last = payload
+        yield from [payload] * (waiting + 1)
+        waiting = 0
 
 
 def make(
@@ -119,6 +142,9 @@ def _tell(status: Status) -> None:
     for scene, entry in status.items():
         if entry["status"] != "ok":
             log.warning("%s: %s", scene, entry.get("error"))
+        elif entry.get("damaged"):
+            told = scene, entry["damaged"], entry["frames"]
+            log.warning("%s: %d of its %d pictures are damaged; get the scan again", *told)
 
 
 def download(

@@ -19,6 +19,7 @@ import numpy as np
 from PIL import Image
 
 from vireo.errors import VireoError
+from vireo.media.intact import why_broken
 
 COLOR = {0: "raw", 1: "png", 2: "jpeg"}
 DEPTH = {0: "raw_ushort", 1: "zlib_ushort", 2: "occi_ushort"}
@@ -103,16 +104,13 @@ class Frame:
         at = self.offset + FRAME.size
         if self.file.header.color_kind == "raw":
             return np.frombuffer(payload, np.uint8).reshape(height, width, 3)
-        try:
-            with Image.open(io.BytesIO(payload), formats=("JPEG", "PNG")) as picture:
-                if picture.size != (width, height):
-                    size = f"{picture.size[0]}x{picture.size[1]}"
-                    raise self._broken(f"colour is {size}, the header says {width}x{height}", at)
-                return np.asarray(picture.convert("RGB"))
-        except SensError:
-            raise
-        except Exception as error:  # bytes from outside may break any step of a decoder
-            raise self._broken(f"the colour image cannot be decoded ({error})", at) from error
+        if why := why_broken(payload):
+            raise self._broken(f"the colour image is damaged: {why}", at)
+        with Image.open(io.BytesIO(payload), formats=("JPEG", "PNG")) as picture:
+            if picture.size != (width, height):
+                size = f"{picture.size[0]}x{picture.size[1]}"
+                raise self._broken(f"colour is {size}, the header says {width}x{height}", at)
+            return np.asarray(picture.convert("RGB"))
 
     def depth(self) -> np.ndarray:
         """Depth, uint16 [H,W] (0 = no measurement, metres = value / depth_shift).
@@ -264,18 +262,8 @@ class Sens:
         magic = MAGIC.get(head.color_kind, b"")
         record = self.read(at, FRAME.size + len(magic), what)
         pose, time_color, time_depth, color, depth = FRAME.unpack_from(record)
-        pixels, deep = np.prod(head.color_size), np.prod(head.depth_size)
-        # A compressed picture is never twice the raw one: larger sizes are damage, not data.
-        plausible = color <= 6 * pixels + 65536 and depth <= 4 * deep + 65536
-        if head.color_kind == "raw":
-            plausible &= color == 3 * pixels
-        if head.depth_kind == "raw_ushort":
-            plausible &= depth == 2 * deep
-        if not plausible or record[FRAME.size :] != magic:
-            raise SensError(
-                f"{self.path}: frame {index}, byte {at}: no frame begins here (payloads of {color} "
-                f"and {depth} bytes); the file is damaged here or in frame {max(index - 1, 0)}"
-            )
+        if not self._plausible(color, depth):
+            raise self._no_frame(index, at, color, depth)
         frame = Frame(
             self,
             index,
@@ -291,11 +279,49 @@ class Sens:
                 f"{self.path}: frame {index}, byte {at}: the file ends at byte {self.size}, this "
                 f"frame needs it up to {frame.end}; it is cut off, copy or download it again"
             )
-        if head.depth_kind == "zlib_ushort" and depth:
+        # A payload that begins wrongly is damaged, or is none because a size is: then nothing that
+        # looks like a frame follows it.
+        begins = record[FRAME.size :] == magic
+        if begins and head.depth_kind == "zlib_ushort" and depth:
             mark = self.read(at + FRAME.size + color, 2, what)
-            if mark[0] & 15 != 8 or int.from_bytes(mark, "big") % 31:
-                raise SensError(
-                    f"{self.path}: frame {index}, byte {at + FRAME.size + color}: no compressed "
-                    "depth begins here; the sizes of this frame are damaged"
-                )
+            begins = mark[0] & 15 == 8 and int.from_bytes(mark, "big") % 31 == 0
+        if not begins and not self._followed(frame):
+            raise self._no_frame(index, at, color, depth)
         return frame
+
+    def _plausible(self, color: int, depth: int) -> bool:
+        """Whether a frame can have payloads of these sizes."""
+        head = self.header
+        pixels, deep = np.prod(head.color_size), np.prod(head.depth_size)
+        # A compressed picture is never twice the raw one: larger sizes are damage, not data.
+        fits = color <= 6 * pixels + 65536 and depth <= 4 * deep + 65536
+        if head.color_kind == "raw":
+            fits &= color == 3 * pixels
+        if head.depth_kind == "raw_ushort":
+            fits &= depth == 2 * deep
+        return bool(fits)
+
+    def _followed(self, frame: Frame) -> bool:
+        """Whether the next frame, or the end of the file, stands where this frame ends."""
+        if frame.index + 1 == self.header.frames:
+            left = self.size - frame.end
+            if self.header.version < 4 or left < 8:
+                return left == 0
+            count = int.from_bytes(self.read(frame.end, 8, "number of IMU records"), "little")
+            return left == 8 + count * IMU.itemsize
+        magic = MAGIC.get(self.header.color_kind, b"")
+        if frame.end + FRAME.size + len(magic) > self.size:
+            return False
+        record = self.read(frame.end, FRAME.size + len(magic), "next frame")
+        _, _, _, color, depth = FRAME.unpack_from(record)
+        return (
+            self._plausible(color, depth)
+            and record[FRAME.size :] == magic
+            and frame.end + FRAME.size + color + depth <= self.size
+        )
+
+    def _no_frame(self, index: int, at: int, color: int, depth: int) -> SensError:
+        return SensError(
+            f"{self.path}: frame {index}, byte {at}: no frame begins here (payloads of {color} "
+            f"and {depth} bytes); the file is damaged here or in frame {max(index - 1, 0)}"
+        )

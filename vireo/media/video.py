@@ -94,7 +94,7 @@ class Video(Container):
                 if shown is None or shown[1] is not frame:
                     picture = self.picture(frame)
                     shown = used, frame, then(picture) if then else picture
-                corrupt |= bool(frame.is_corrupt)
+                corrupt |= bool(frame.is_corrupt) or used < self.index.unsound
                 while place < len(wanted) and wanted[place] <= target:
                     if wanted[place] != used:
                         self._flag("substituted")
@@ -187,6 +187,9 @@ class Video(Container):
         first = next((p for p in packets if p.is_keyframe and p.pts is not None), None)
         if first is None or first.pts > key:
             return None
+        spot = self.index.spots.get(first.pts)
+        if spot is not None and first.pos is not None and first.pos != spot:
+            return None  # a damaged container numbers its packets in another way after a seek
         lead = first.pts
 
         def usable(packet: Any) -> list[Any]:
