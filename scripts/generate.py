@@ -79,9 +79,9 @@ def parity_page() -> str:
         "",
         "Written by `scripts/generate.py` from the `# parity:` notes in the code. Each is a "
         "behaviour of the authors' code that changes numbers, and the default here. *Option* is "
-        "what gives the corrected behaviour, where there is one. What readers of videos differ in, by "
-        "version, is in [readers.md](readers.md); the second table says whose choices a benchmark's "
-        "protocol takes.",
+        "what gives the corrected behaviour, where there is one. What readers of videos differ in, "
+        "by version, is in [readers.md](readers.md); the second table says whose choices a "
+        "benchmark's protocol takes.",
         "",
         "| where | behaviour of the reference | effect | option |",
         "|---|---|---|---|",
