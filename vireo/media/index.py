@@ -109,7 +109,8 @@ def make(video: Container) -> Index:
         if _falls(head) and not video.damage:
             timed = False
         elif found.headless or (len(times) and _late(head, int(times[0])) and not video.damage):
-            times = _without_ghosts(video, max(min(found.keys), head[0].pts or 0), times)
+            start = head[0].pts if head and head[0].pts is not None else min(found.keys)
+            times = _without_ghosts(video, max(min(found.keys), start), times)
     if not timed:
         return counted(video)
     seconds = times * base - video.origin(times[0] * base if len(times) else 0.0)
