@@ -22,7 +22,8 @@ BASE = (
     "pandas pillow psutil pyarrow pydantic pyyaml requests safetensors scipy tqdm"
 )
 TORCH = (
-    f"{BASE} accelerate open-clip-torch peft regex timm tokenizers torch torchvision transformers"
+    f"{BASE} accelerate numba open-clip-torch peft regex timm tokenizers torch torchvision "
+    "transformers"
 )
 ENVIRONMENTS = {
     "base": ("Everything but inference and training: no torch", BASE),

@@ -1,6 +1,7 @@
 """The doctor: what a target needs, what of it is here, and what to type next."""
 
 import json
+import subprocess
 import sys
 from pathlib import Path
 
@@ -231,3 +232,26 @@ def test_command_line(tmp_path, vireo, monkeypatch) -> None:
     assert vireo("doctor").returncode == 2
     done = vireo("doctor", "vicilp/videomme")
     assert done.returncode == 1 and "did you mean 'viclip'" in done.stderr
+
+
+def test_videomamba_without_compiled_kernels_is_a_note(here, monkeypatch) -> None:
+    """On a machine without a GPU, for VideoMamba's runs and recipes alone."""
+    targets = ["results/videomamba_m16_k400_f16/k400_ft.json", "videomamba_t16_lvu_scene"]
+    monkeypatch.setattr(machine, "kernels_missing", lambda: "this processor has no AVX2")
+    line = "VideoMamba's scan runs in PyTorch, compiled it is faster: this processor has no AVX2"
+    for target in targets:
+        assert line not in said(target)[1]
+    monkeypatch.setattr(machine, "gpus", lambda: [])
+    for target in targets:
+        assert f"note     {line}" in said(target)[1]
+    assert line not in said("results/viclip/videomme.json")[1]
+    monkeypatch.setattr(machine, "kernels_missing", lambda: "")
+    assert "scan runs in PyTorch" not in said(targets[0])[1]
+
+
+def test_asking_for_kernels_imports_no_torch() -> None:
+    code = (
+        "import sys; from vireo.doctor import machine; machine.kernels_missing(); "
+        "sys.exit('torch' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], cwd=cfg.HOME, timeout=120).returncode == 0

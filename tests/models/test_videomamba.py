@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from vireo import models
 from vireo.errors import VireoError
 from vireo.models import videomamba
-from vireo.nn import interpolate
+from vireo.nn import compiled, interpolate
 from vireo.nn.mamba import Mixer, causal_conv
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "videomamba"
@@ -29,6 +29,15 @@ LISTINGS = {
     "ti_image_in1k": {**videomamba.SIZES["Ti"], "num_classes": 1000, "image": True},
     "b_image_in1k": {**videomamba.SIZES["B"], "num_classes": 1000, "image": True},
 }
+
+
+@pytest.fixture(params=["torch", "numba"])
+def way(request, monkeypatch) -> str:
+    """PyTorch's operations, and compiled kernels where this machine has them."""
+    if request.param == "numba" and compiled.missing():
+        pytest.skip(compiled.missing())
+    monkeypatch.setenv("VIREO_SCAN", request.param)
+    return request.param
 
 
 def worst(got, want) -> float:
@@ -50,7 +59,7 @@ def tiny(seed: int = 0, **more) -> videomamba.VideoMamba:
 # -- numbers ----------------------------------------------------------------------------------
 
 
-def test_every_stage_and_gradient_is_the_authors() -> None:
+def test_every_stage_and_gradient_is_the_authors(way) -> None:
     model, gold = golden("cls")
     video = gold["video"].transpose(1, 2)
     close = {"atol": 1e-5, "rtol": 1e-5}
@@ -70,7 +79,7 @@ def test_every_stage_and_gradient_is_the_authors() -> None:
         assert worst(parameter.grad, gold[f"grad.{name}"]) < 1e-4, name
 
 
-def test_tubelets_of_two_frames() -> None:
+def test_tubelets_of_two_frames(way) -> None:
     model, gold = golden("cls_tubelet2", tubelet=2)
     with torch.no_grad():
         torch.testing.assert_close(
@@ -78,7 +87,7 @@ def test_tubelets_of_two_frames() -> None:
         )
 
 
-def test_the_mixer_alone_forward_and_backward() -> None:
+def test_the_mixer_alone_forward_and_backward(way) -> None:
     gold = load_file(GOLDEN / "mixer.safetensors")
     mixer = Mixer(64)
     mixer.load_state_dict({k[7:]: v for k, v in gold.items() if k.startswith("weight.")})
@@ -94,7 +103,7 @@ def test_the_mixer_alone_forward_and_backward() -> None:
         assert worst(parameter.grad, gold[f"grad.{name}"]) < 1e-4, name
 
 
-def test_the_first_token_alone_is_that_of_all_tokens() -> None:
+def test_the_first_token_alone_is_that_of_all_tokens(way) -> None:
     mixer = tiny().layers[0].mixer
     hidden = torch.randn(2, 17, 32, generator=torch.Generator().manual_seed(1))
     torch.testing.assert_close(
@@ -102,7 +111,7 @@ def test_the_first_token_alone_is_that_of_all_tokens() -> None:
     )
 
 
-def test_a_batch_changes_nothing_and_recomputing_neither() -> None:
+def test_a_batch_changes_nothing_and_recomputing_neither(way) -> None:
     model = tiny(drop_path=0.0)
     clips = torch.randn(3, 4, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
@@ -116,7 +125,7 @@ def test_a_batch_changes_nothing_and_recomputing_neither() -> None:
         torch.testing.assert_close(a.grad, b.grad)
 
 
-def test_bfloat16_keeps_the_residual_and_the_norms_in_float32() -> None:
+def test_bfloat16_keeps_the_residual_and_the_norms_in_float32(way) -> None:
     model = tiny().eval()
     clips = torch.randn(1, 4, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):

@@ -1,5 +1,6 @@
 """Selective scan: the authors' numbers, float64, traps of stability, kernels by the interpreter."""
 
+import importlib.util
 import json
 import os
 import subprocess
@@ -14,9 +15,13 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from vireo.errors import VireoError
-from vireo.nn import scan, scan_chunked
+from vireo.models import videomamba
+from vireo.nn import compiled, scan, scan_chunked
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "videomamba" / "selective_scan.safetensors"
+NUMBA = pytest.param("numba", marks=pytest.mark.skipif(
+    compiled.missing() is not None, reason=compiled.missing() or ""
+))  # fmt: skip
 NAMES = ("u", "delta", "A", "B", "C", "D", "delta_bias")
 
 
@@ -33,7 +38,8 @@ def problem(G=2, b=2, L=20, E=3, N=4, dtype=torch.float32, delta=1.0, seed=0) ->
 
 
 def worst(got: Tensor, want: Tensor) -> float:
-    return ((got.double() - want.double()).abs().max() / want.double().abs().max()).item()
+    most = want.double().abs().max().clamp_min(1e-12)
+    return ((got.double() - want.double()).abs().max() / most).item()
 
 
 def gradients(inputs: list[Tensor], backend: str, dy: Tensor) -> tuple[Tensor, list[Tensor]]:
@@ -43,7 +49,7 @@ def gradients(inputs: list[Tensor], backend: str, dy: Tensor) -> tuple[Tensor, l
 
 
 @pytest.mark.parametrize("case", ["mild", "stiff"])
-@pytest.mark.parametrize("backend", ["chunked", "loop", "triton"])
+@pytest.mark.parametrize("backend", ["chunked", "loop", "triton", NUMBA])
 def test_reference_numbers(case: str, backend: str) -> None:
     """Output, last state and all gradients of the authors' scan; there [b,E,L], here [G,b,L,E]."""
     gold = {k[len(case) + 1 :]: v for k, v in load_file(GOLDEN).items() if k.startswith(case)}
@@ -103,8 +109,9 @@ def test_chunks_and_batch_rows_change_nothing(
             torch.testing.assert_close(one, two, atol=1e-4, rtol=1e-4)
 
 
+@pytest.mark.parametrize("backend", ["chunked", NUMBA])
 @pytest.mark.parametrize("delta", [0.01, 0.1, 0.7, 3.0, 25.0])
-def test_no_step_size_or_length_breaks_it(delta: float) -> None:
+def test_no_step_size_or_length_breaks_it(delta: float, backend: str) -> None:
     """Cumulative forms overflow at delta 0.7 and A = -16 after 8 steps; the recurrence does not."""
     inputs = problem(1, 1, 700, 8, 16)
     inputs[6] = torch.zeros_like(inputs[6])
@@ -112,7 +119,7 @@ def test_no_step_size_or_length_breaks_it(delta: float) -> None:
     if delta > 20:
         inputs[1] = torch.full_like(inputs[1], delta)
     dy = torch.randn(inputs[0].shape, generator=torch.Generator().manual_seed(1))
-    y, grads = gradients(inputs, "chunked", dy)
+    y, grads = gradients(inputs, backend, dy)
     want, exact = gradients([x.double() for x in inputs], "chunked", dy.double())
     reference, _ = scan.loop_scan(*(x.double() for x in inputs))
     assert worst(y, reference) < 1e-6 and worst(want, reference) < 1e-12
@@ -120,30 +127,32 @@ def test_no_step_size_or_length_breaks_it(delta: float) -> None:
         assert torch.isfinite(grad).all() and worst(grad, right) < 1e-5
 
 
-def test_stiff_decay_and_huge_steps_underflow_to_zero() -> None:
+@pytest.mark.parametrize("backend", ["chunked", NUMBA])
+def test_stiff_decay_and_huge_steps_underflow_to_zero(backend: str) -> None:
     inputs = problem(1, 1, 64, 4, 16)
     inputs[1] = torch.full_like(inputs[1], 1e4)
     inputs[2] = inputs[2] * 1e3
-    y, grads = gradients(inputs, "chunked", torch.ones_like(inputs[0]))
+    y, grads = gradients(inputs, backend, torch.ones_like(inputs[0]))
     assert all(torch.isfinite(x).all() for x in (y, *grads))
 
 
-def test_float32_inside_whatever_autocast_says() -> None:
+@pytest.mark.parametrize("backend", ["chunked", "triton", NUMBA])
+def test_float32_inside_whatever_autocast_says(backend: str) -> None:
     inputs = problem(L=300, E=8, N=16, delta=0.05)
     half = [x.bfloat16() if i in (0, 1, 3, 4) else x for i, x in enumerate(inputs)]
     want, state = scan.loop_scan(*(x.double() for x in half))
-    for backend in ("chunked", "triton"):
-        with torch.autocast("cpu", torch.bfloat16):
-            y, last = scan.selective_scan(*half, backend=backend)
-        assert y.dtype == torch.bfloat16 and last.dtype == torch.float32
-        assert worst(last, state) < 1e-5 and worst(y, want) < 4e-3  # one rounding of y
+    with torch.autocast("cpu", torch.bfloat16):
+        y, last = scan.selective_scan(*half, backend=backend)
+    assert y.dtype == torch.bfloat16 and last.dtype == torch.float32
+    assert worst(last, state) < 1e-5 and worst(y, want) < 4e-3  # one rounding of y
 
 
-def test_directions_are_independent() -> None:
+@pytest.mark.parametrize("backend", ["chunked", NUMBA])
+def test_directions_are_independent(backend: str) -> None:
     inputs = problem(G=2)
-    both, _ = scan.selective_scan(*inputs)
+    both, _ = scan.selective_scan(*inputs, backend=backend)
     for g in range(2):
-        alone, _ = scan.selective_scan(*(x[g : g + 1] for x in inputs))
+        alone, _ = scan.selective_scan(*(x[g : g + 1] for x in inputs), backend=backend)
         torch.testing.assert_close(alone[0], both[g], atol=1e-6, rtol=1e-6)
 
 
@@ -173,8 +182,9 @@ def test_operator_is_registered_correctly() -> None:
         assert last.shape == (2, 2, 2, 4) and last.dtype == torch.float32
 
 
-def test_unusable_choices_say_so() -> None:
+def test_unusable_choices_say_so(monkeypatch) -> None:
     inputs = problem()
+    monkeypatch.delenv(scan.VARIABLE, raising=False)
     with pytest.raises(VireoError, match="did you mean 'chunked'"):
         scan.selective_scan(*inputs, backend="chunkt")
     if scan.available("mamba_ssm"):
@@ -182,6 +192,35 @@ def test_unusable_choices_say_so() -> None:
             scan.selective_scan(*inputs, backend="mamba_ssm")
     with pytest.raises(ValueError, match=r"B is \(2, 2, 20, 3\)"):
         scan.selective_scan(*inputs[:3], inputs[3][..., :3], *inputs[4:])
+
+
+def test_the_environment_chooses_and_wrong_values_are_errors(monkeypatch) -> None:
+    u = problem()[0]
+    for value, want in (("torch", "chunked"), ("triton", "triton")):
+        if value == "triton" and importlib.util.find_spec("triton") is None:
+            continue
+        monkeypatch.setenv(scan.VARIABLE, value)
+        assert scan.choose("auto", u) == want
+        assert scan.choose("loop", u) == "loop"  # what a model asks for by name stays
+    monkeypatch.setenv(scan.VARIABLE, "numb")
+    for backend in ("auto", "chunked"):
+        with pytest.raises(VireoError, match=r"VIREO_SCAN 'numb'; did you mean 'numba'\?"):
+            scan.choose(backend, u)
+    with pytest.raises(VireoError, match="VIREO_SCAN"):
+        videomamba.build({"width": 16, "depth": 1, "num_classes": 2, "image_size": 16})
+    monkeypatch.setenv(scan.VARIABLE, "")
+    assert scan.choose("auto", u) == ("chunked" if compiled.missing() else "numba")
+    assert scan.choose("auto", u.double()) == "chunked"
+    monkeypatch.setattr(compiled, "missing", lambda: "Numba is not installed")
+    assert scan.choose("auto", u) == "chunked"
+    monkeypatch.setenv(scan.VARIABLE, "numba")
+    with pytest.raises(VireoError, match=r"VIREO_SCAN=numba\) cannot be used: Numba is not inst"):
+        scan.choose("auto", u)
+    with pytest.raises(VireoError, match=r"`scan: numba`\) cannot be used: Numba is not inst"):
+        scan.choose("numba", u)
+    monkeypatch.setattr(compiled, "missing", lambda: None)
+    with pytest.raises(VireoError, match="it is for the CPU, the model is on meta"):
+        scan.choose("numba", u.to("meta"))
 
 
 INTERPRETED = """

@@ -152,7 +152,7 @@ class VideoMamba(Sizes):
     drop_path: Share = key("Stochastic depth of the last block.", 0.1)
     fc_drop: Share = key("Dropout before the head.", 0.0)
     checkpoint_num: Index = key("Blocks that are computed again in the backward pass.", 0)
-    scan: Literal["auto", "chunked", "triton", "mamba_ssm", "loop"] = key(
+    scan: Literal["auto", "chunked", "numba", "triton", "mamba_ssm", "loop"] = key(
         "Who computes the scan.", "auto"
     )
     steps: Literal["authors", "mamba"] = key(

@@ -51,6 +51,7 @@ def examine(config: cfg.Config, needs: Needs) -> Report:
     report.findings += _training(config, needs)
     for run in needs.runs:
         report.findings += _run(config, report, run)
+    report.findings += kernels(config, needs)
     report.findings += _disk(report)
     for reason, rows in needs.left_out.items():
         report.findings.append(Finding("note", f"not run ({reason}): {', '.join(rows)}"))
@@ -68,6 +69,16 @@ def python() -> Iterator[Finding]:
             f"PyAV here cannot decode {', '.join(lacking)}: install the wheel that "
             "requirements.txt pins (make setup); videos with these codecs would be undecodable",
         )
+
+
+def kernels(config: cfg.Config, needs: Needs) -> Iterator[Finding]:
+    """Whether VideoMamba runs here without its compiled kernels."""
+    families = {cfg.model(config, run.split("/")[0])["family"] for run in needs.runs}
+    tasks = {str(cfg.recipe(config, recipe).get("task")) for recipe in needs.recipes}
+    if not any(name.startswith("videomamba") for name in families | tasks) or machine.gpus():
+        return
+    if reason := machine.kernels_missing():
+        yield Finding("note", f"VideoMamba's scan runs in PyTorch, compiled it is faster: {reason}")
 
 
 def _artifact(config: cfg.Config, report: Report, name: str, why: str) -> Finding:

@@ -98,6 +98,13 @@ def codecs_lacking() -> list[str]:
     return [name for name in CODECS if name not in av.codecs_available]
 
 
+def kernels_missing() -> str:
+    """Why compiled kernels cannot be used here, "" if they can."""
+    from vireo.nn import compiled
+
+    return compiled.missing() or ""
+
+
 def hub_token() -> bool:
     """Whether a Hugging Face token is set; its value is never read out."""
     from huggingface_hub import get_token

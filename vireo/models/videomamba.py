@@ -22,7 +22,7 @@ from vireo.errors import VireoError, unknown
 from vireo.fetch import receipt
 from vireo.media import views
 from vireo.nn import build as fresh
-from vireo.nn import checkpoint, interpolate
+from vireo.nn import checkpoint, interpolate, scan
 from vireo.nn.clip import DropPath
 from vireo.nn.formats import Lazy, loaded
 from vireo.nn.mamba import Block, RMSNorm, conv_init, linear_init
@@ -82,6 +82,7 @@ class Trunk(nn.Module):
 
     def __init__(self, arch: dict[str, Any]) -> None:
         super().__init__()
+        scan.check(arch["scan"])
         self.arch = arch
         width, depth = arch["width"], arch["depth"]
         grid = arch["image_size"] // arch["patch_size"]

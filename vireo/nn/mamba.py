@@ -6,6 +6,7 @@ are added, not averaged. Parameter names are the authors'.
 """
 
 import math
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from vireo.nn.clip import DropPath
-from vireo.nn.scan import selective_scan
+from vireo.nn.scan import choose, selective_scan
 
 STATE = 16
 CONV_WIDTH = 4
@@ -60,13 +61,22 @@ class Mixer(nn.Module):
         Token 0 is the start of the forward scan, which therefore takes one step, and the end of the
         backward scan, which needs every token's x but no other token's gate or output.
         """
+        kernels = compiled_operators(self.scan, hidden)
         if first_only:
             weight_x, weight_z = self.in_proj.weight.chunk(2)
             x, z = F.linear(hidden, weight_x), F.linear(hidden[:, :1], weight_z)
             ahead = self.directions(x[:, :1].unsqueeze(0), ("",))[0]
-            back = self.directions(x.flip(1).unsqueeze(0), ("_b",))[0, :, -1:]
+            if kernels:
+                u = self.convolved(kernels, x, ("_b",), (True,))
+                back = kernels.scan(*self.scanned(u, ("_b",)), reverse=(True,))[0, :, :1]
+            else:
+                back = self.directions(x.flip(1).unsqueeze(0), ("_b",))[0, :, -1:]
         else:
             x, z = self.in_proj(hidden).chunk(2, dim=-1)
+            if kernels:
+                order = (False, True)
+                u = self.convolved(kernels, x, ("", "_b"), order)
+                return self.out_proj(kernels.gated_scan(*self.scanned(u, ("", "_b")), z, order))
             ahead, back = self.directions(torch.stack([x, x.flip(1)]), ("", "_b"))
             back = back.flip(1)
         # The gate is the same for both directions once the backward one is turned around.
@@ -74,31 +84,40 @@ class Mixer(nn.Module):
 
     def directions(self, x: Tensor, suffixes: tuple[str, ...]) -> Tensor:
         """Convolution and scan of x [G,b,L,E], one direction per suffix, each in its own order."""
-        G, b, L, E = x.shape
+        conv = self.stacked("conv1d{}.weight", suffixes).squeeze(2)
+        u = causal_conv(x, conv, self.stacked("conv1d{}.bias", suffixes))
+        return selective_scan(*self.scanned(u, suffixes), backend=self.scan)[0]
 
-        def stacked(name: str) -> Tensor:
-            return torch.stack([self.get_parameter(name.format(s)) for s in suffixes])
+    def convolved(
+        self, kernels: Any, x: Tensor, suffixes: tuple[str, ...], reverse: tuple[bool, ...]
+    ) -> Tensor:
+        """Convolutions of x [b,L,E] by the compiled kernels: [G,b,L,E] in the sequence's order."""
+        conv = self.stacked("conv1d{}.weight", suffixes).squeeze(2)
+        return kernels.conv_silu(x, conv, self.stacked("conv1d{}.bias", suffixes), reverse)
 
-        conv = stacked("conv1d{}.weight").squeeze(2)
-        u = causal_conv(x, conv, stacked("conv1d{}.bias"))
+    def scanned(self, u: Tensor, suffixes: tuple[str, ...]) -> tuple[Tensor, ...]:
+        """Arguments of the scan, from `u` to `delta_bias`, for convolved inputs u [G,b,L,E]."""
+        G, b, L, E = u.shape
         flat = u.reshape(G, b * L, E)
-        parts = torch.bmm(flat, stacked("x_proj{}.weight").transpose(1, 2))
+        parts = torch.bmm(flat, self.stacked("x_proj{}.weight", suffixes).transpose(1, 2))
         raw, B, C = parts.split([self.rank, STATE, STATE], dim=-1)
-        delta = torch.bmm(raw, stacked("dt_proj{}.weight").transpose(1, 2))
+        delta = torch.bmm(raw, self.stacked("dt_proj{}.weight", suffixes).transpose(1, 2))
         names = {"": "A_log", "_b": "A_b_log"}
         A_log = torch.stack([self.get_parameter(names[s]) for s in suffixes])
         A = -torch.exp(A_log.to(torch.promote_types(A_log.dtype, torch.float32)))
-        y, _ = selective_scan(
+        return (
             u,
             delta.view(G, b, L, E),
             A,
             B.reshape(G, b, L, STATE),
             C.reshape(G, b, L, STATE),
-            stacked("D{}"),
-            stacked("dt_proj{}.bias"),
-            backend=self.scan,
+            self.stacked("D{}", suffixes),
+            self.stacked("dt_proj{}.bias", suffixes),
         )
-        return y
+
+    def stacked(self, name: str, suffixes: tuple[str, ...]) -> Tensor:
+        """A parameter of every direction."""
+        return torch.stack([self.get_parameter(name.format(s)) for s in suffixes])
 
     def init_weights(
         self, depth: int, generator: torch.Generator | None = None, steps: str = "authors"
@@ -159,11 +178,26 @@ class Block(nn.Module):
         `first_only`: the mixer's output for token 0 only. `recompute`: the mixer gives up its
         activations and runs again in backward.
         """
-        residual = self.residual(hidden, residual)
-        normed = self.norm(residual)
+        kernels = compiled_operators(self.mixer.scan, hidden)
+        if kernels and (residual is None or residual.dtype == hidden.dtype):
+            if residual is not None:
+                hidden = self.drop_path(hidden)
+            normed, residual = kernels.add_norm(hidden, residual, self.norm.weight, self.norm.eps)
+        else:
+            residual = self.residual(hidden, residual)
+            normed = self.norm(residual)
         if recompute and self.training and torch.is_grad_enabled():
             return checkpoint(self.mixer, normed, first_only, use_reentrant=False), residual
         return self.mixer(normed, first_only), residual
+
+
+def compiled_operators(scan: str, x: Tensor) -> Any:
+    """The module of fused operators if `x` is for them, else None: PyTorch's own operations."""
+    if choose(scan, x) != "numba" or torch.is_autocast_enabled("cpu"):
+        return None
+    from vireo.nn import scan_numba
+
+    return scan_numba if scan_numba.fits(x) else None
 
 
 def causal_conv(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:

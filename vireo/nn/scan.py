@@ -3,9 +3,13 @@
 One function, `selective_scan`, chooses the way it is computed:
 
 * `chunked`: any device, PyTorch only, `vireo/nn/scan_chunked.py`.
+* `numba`: CPU, compiled where it runs, `vireo/nn/scan_numba.py`; x86 processors with AVX2.
 * `triton`: CUDA, `vireo/nn/scan_triton.py`.
 * `mamba_ssm`: the kernels of an installed `mamba-ssm`, only when asked for.
 * `loop`: the plain reference, one step at a time. Its backward is quadratic in length: tests only.
+
+`auto` takes `triton` on CUDA, `numba` on the CPU where it works and `chunked` elsewhere;
+`VIREO_SCAN=torch|numba|triton` (`torch` is `chunked`) takes that one instead.
 
 Both scan directions of a block run in one call, stacked on the first axis. Everything inside is
 float32 (float64 for float64 input) whatever the input or autocast says: a bfloat16 state is wrong
@@ -15,15 +19,19 @@ Source: Gu & Dao, Mamba (arXiv 2312.00752), section 3; simplified Euler rule for
 """
 
 import importlib.util
+import os
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from vireo.errors import VireoError, unknown
+from vireo.nn import compiled
 from vireo.nn.scan_chunked import CHUNK, SOFTPLUS_THRESHOLD, ChunkedScan, compute_dtype
 
-BACKENDS = ("auto", "chunked", "triton", "mamba_ssm", "loop")
+BACKENDS = ("auto", "chunked", "numba", "triton", "mamba_ssm", "loop")
+VARIABLE = "VIREO_SCAN"
+FORCED = {"torch": "chunked", "numba": "numba", "triton": "triton"}  # values of the variable
 
 
 def selective_scan(
@@ -47,7 +55,7 @@ def selective_scan(
     """
     _check(u, delta, A, B, C)
     args = (u, delta, A, B, C, D, delta_bias)
-    backend = _choose(backend, u)
+    backend = choose(backend, u)
     if backend == "loop":
         return loop_scan(*args, softplus=softplus)
     if backend == "mamba_ssm":
@@ -56,6 +64,10 @@ def selective_scan(
         from vireo.nn import scan_triton
 
         return scan_triton.selective_scan(*args, softplus)
+    if backend == "numba":
+        from vireo.nn import scan_numba
+
+        return scan_numba.selective_scan(*args, softplus)
     y, last = ChunkedScan.apply(*args, softplus, CHUNK)
     return y, last
 
@@ -73,24 +85,61 @@ def available(backend: str) -> str | None:
         if importlib.util.find_spec("selective_scan_cuda") is None:
             return "this mamba-ssm was built without its kernel (MAMBA_KEEP_CUDA_BUILD=TRUE)"
         return None
+    if backend == "numba":
+        return compiled.missing()
     return None if backend in BACKENDS else f"unknown backend {backend!r}"
 
 
-def _choose(backend: str, u: Tensor) -> str:
+def forced() -> str | None:
+    """The backend that the environment variable VIREO_SCAN asks for; VireoError for a wrong value.
+
+    An empty value counts as not set.
+    """
+    value = os.environ.get(VARIABLE)
+    if not value:
+        return None
+    if value not in FORCED:
+        raise unknown(f"value of {VARIABLE}", value, FORCED)
+    return FORCED[value]
+
+
+def check(backend: str) -> None:
+    """VireoError for an unknown backend or a wrong value of VIREO_SCAN."""
     if backend not in BACKENDS:
         raise unknown("scan backend", backend, BACKENDS)
+    forced()
+
+
+def choose(backend: str, u: Tensor) -> str:
+    """The backend to use for input `u`, never "auto"; VireoError if it cannot be used here."""
+    check(backend)
+    asked = f"`scan: {backend}`"
+    if backend == "auto" and (wanted := forced()):
+        backend, asked = wanted, f"{VARIABLE}={os.environ[VARIABLE]}"
     if backend == "auto":
-        if u.is_cuda and u.dtype != torch.float64 and available("triton") is None:
-            return "triton"
-        if torch.compiler.is_compiling() and importlib.util.find_spec("triton") is not None:
-            return "triton"  # the registered operator is opaque to the compiler on the CPU too
-        return "chunked"
+        return _best(u)
     reason = available(backend)
     if backend == "triton" and u.device.type == "cpu" and importlib.util.find_spec("triton"):
         return backend  # its CPU registration is the chunked scan
+    if backend == "numba" and u.device.type != "cpu":
+        reason = f"it is for the CPU, the model is on {u.device.type}"
     if reason:
-        raise VireoError(f"scan backend {backend!r} cannot be used: {reason}; use `scan: auto`")
+        raise VireoError(
+            f"scan backend {backend!r} ({asked}) cannot be used: {reason}; use `scan: auto`"
+            + ("" if asked.startswith("`") else f" and unset {VARIABLE}")
+        )
     return backend
+
+
+def _best(u: Tensor) -> str:
+    if u.is_cuda and u.dtype != torch.float64 and available("triton") is None:
+        return "triton"
+    if torch.compiler.is_compiling():
+        # The registered operator is opaque to the compiler, on the CPU too.
+        return "triton" if importlib.util.find_spec("triton") is not None else "chunked"
+    if u.device.type == "cpu" and u.dtype != torch.float64 and available("numba") is None:
+        return "numba"
+    return "chunked"
 
 
 def _check(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor) -> None:
