@@ -1,7 +1,7 @@
 """Results -> one page for people (rule report). People use `vireo report`.
 
 `report.py check RESULT.json …` and `report.py diff A.json B.json` are `vireo report --check` and
-`vireo diff` under their older names.
+`vireo diff` under their older names; `report.py audit RESULT.json …` is `vireo audit`.
 """
 
 import argparse
@@ -10,7 +10,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from vireo.commands import diff, report
+from vireo.commands import audit, diff, report
 from vireo.utils import cli
 
 
@@ -28,6 +28,11 @@ def main(argv: list[str] | None = None) -> int:
             parser.error("diff compares two results")
         args.results = others
         return diff.run(args)
+    if first == Path("audit"):
+        if not others:
+            parser.error("audit needs at least one result")
+        args.results, args.quick = others, False
+        return audit.run(args)
     if first == Path("check"):
         if not others:
             parser.error("check needs at least one result")

@@ -16,7 +16,7 @@ from vireo.utils import cli
 # In the order of `vireo --help`.
 NAMES = (
     *("predict", "show", "serve"),
-    *("doctor", "report", "compare", "diff", "evaluate"),
+    *("doctor", "report", "compare", "diff", "audit", "evaluate"),
     *("lists", "sens", "smollm2"),
 )
 DESCRIPTION = """\

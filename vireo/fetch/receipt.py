@@ -9,6 +9,7 @@ import fcntl
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ LOCK = Path("data/lock.json")
 HASHES = Path("cache/hashes.json")
 # Roles whose `file` stands for the folder that holds it (MMDuet's base: shards, index, tokenizer).
 FOLDER_ROLES = frozenset({"base"})
+_FRESH: ContextVar[bool] = ContextVar("read_again", default=False)
 MODEL_FILES = (".safetensors", ".bin", ".json", ".txt", ".model")
 
 
@@ -73,8 +75,20 @@ def remember_hash(path: Path, sha256: str) -> None:
         cache[name] = [*entry, _entry_digest(name, entry)]
 
 
+@contextmanager
+def read_again() -> Iterator[None]:
+    """Within the block every file is read for its hash, whatever is remembered of it."""
+    token = _FRESH.set(True)
+    try:
+        yield
+    finally:
+        _FRESH.reset(token)
+
+
 def _remembered() -> dict[str, list[Any]]:
     """Path -> size, mtime_ns, inode, sha256, digest of these; of files hashed earlier."""
+    if _FRESH.get():
+        return {}
     try:
         return files.read_json(HASHES) if HASHES.exists() else {}
     except VireoError:

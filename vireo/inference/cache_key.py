@@ -88,6 +88,11 @@ def prediction_key(
     return {key: value for key, value in description.items() if value is not None}
 
 
+def model_hashes(config: cfg.Config, model: str, weights: Path | None) -> dict[str, Any]:
+    """`model_description` with the hashes of the model's files as they are now."""
+    return _hashed(model_description(config, model), cfg.model(config, model), weights)
+
+
 def _hashed(
     described: dict[str, Any], block: dict[str, Any], weights: Path | None
 ) -> dict[str, Any]:
@@ -141,7 +146,7 @@ def embeddings_key(
 
 def _model(config: cfg.Config, model: str, weights: Path | None) -> dict[str, Any]:
     """What a model computes depends on, by hashes."""
-    described = _hashed(model_description(config, model), cfg.model(config, model), weights)
+    described = model_hashes(config, model, weights)
     if described["beside"] is None:
         del described["beside"]  # keys of models without any are older than this entry
     return described
