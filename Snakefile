@@ -23,25 +23,20 @@ include: "rules/report.smk"
 include: "rules/paper.smk"
 
 
-# Downloads run where the command was given: compute nodes often have no network.
-localrules:
-    all,
-    demo,
-    demo_all,
-    fetch,
-
-
+# A workflow that uses Vireo as a module and has a first rule of its own keeps it as its default.
 rule all:
-    default_target: True
+    default_target: workflow.default_target is None
     input:
         plan.wanted_results(),
         "results/report.html",
+    localrule: True
 
 
 rule demo:
     input:
         "results/toy_viclip/toy_videomme.json",
         "results/report.html",
+    localrule: True
 
 
 # Everything of the toy world: all five systems, beside the targets of config/published.tsv.
@@ -49,6 +44,7 @@ rule demo_all:
     input:
         rules.demo.input,
         "results/toy.html",
+    localrule: True
 
 
 # `paper_viclip` and its like. Models of our recipes are trained only with `--config train=True`.

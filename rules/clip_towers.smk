@@ -16,6 +16,8 @@ rule clip_towers:
     resources:
         mem_mb=lambda wildcards, attempt: 4000 * attempt,
         runtime=30,
+    params:
+        env=job_environment,
     shell:
-        'python "$VIREO_HOME/scripts/clip_towers.py" {input:q} --vision {output.vision:q}'
+        '{params.env} python "$VIREO_HOME/scripts/clip_towers.py" {input:q} --vision {output.vision:q}'
         " --text {output.text:q} --log {log:q}"

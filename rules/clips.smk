@@ -19,7 +19,9 @@ rule clips:
     resources:
         mem_mb=lambda wildcards, attempt: 8000 * attempt,
         runtime=72 * 60,
+    params:
+        env=job_environment,
     shell:
-        'python "$VIREO_HOME/scripts/clips.py" {wildcards.corpus:q} --list {input.entries:q}'
+        '{params.env} python "$VIREO_HOME/scripts/clips.py" {wildcards.corpus:q} --list {input.entries:q}'
         " --videos {input.videos:q} --out data/{wildcards.corpus:q}_clips --receipt {output:q}"
         " --workers {threads} --log {log:q}"

@@ -5,15 +5,30 @@ import sys
 
 from snakemake_interface_executor_plugins.registry import ExecutorPluginRegistry
 
-sys.path.insert(0, workflow.basedir)
+# A checkout brings its package; rules that are read from elsewhere (an installed Vireo, a hosting
+# service) take the one that is installed.
+CHECKOUT = Path(workflow.current_basedir.get_path_or_uri(secret_free=True)).parent
+if (CHECKOUT / "vireo/__init__.py").is_file():
+    sys.path.insert(0, str(CHECKOUT))
+try:
+    from vireo import config as cfg
+except ModuleNotFoundError as error:
+    raise WorkflowError(
+        f"Vireo's rules need its Python package ({error}): `pip install` a checkout of the same "
+        "version into the environment of snakemake"
+    ) from None
+from vireo.errors import VireoError
+from vireo.workflow import cleanup, environment
+from vireo.workflow.plan import Plan
 
-from vireo import config as cfg  # noqa: E402
-from vireo.errors import VireoError  # noqa: E402
-from vireo.workflow import cleanup  # noqa: E402
-from vireo.workflow.plan import Plan  # noqa: E402
+# Whether another workflow uses these rules as a module; its `config:` is then all that it says.
+MODULE = not workflow.modifier.is_main_snakefile()
+if workflow.modifier.modify_path("results/x.json") != "results/x.json":
+    raise WorkflowError(
+        "Vireo's module takes no `prefix:` (its files name each other): use `workdir:` or "
+        "`snakemake --directory`"
+    )
 
-# The --configfile files are read again by our loader, which refuses duplicate keys; what
-# Snakemake itself merged (with --config) comes on top.
 os.environ.pop("VIREO_CONFIG", None)
 if not workflow.remote_exec:
     cleanup.remove_stale_temp()
@@ -21,7 +36,10 @@ if not workflow.remote_exec:
     cleanup.quarantine_changed()
     cleanup.quarantine_misplaced()
 try:
-    config = cfg.load(workflow.config_settings.configfiles or [], dict(config))
+    # The --configfile files are read again by our loader, which refuses duplicate keys; what
+    # Snakemake itself merged (with --config) comes on top.
+    files = [] if MODULE else workflow.config_settings.configfiles or []
+    config = cfg.load(files, dict(config), module=MODULE)
     RESOLVED = cfg.write_resolved(config)
 except VireoError as error:
     raise WorkflowError(str(error)) from None
@@ -33,29 +51,29 @@ if SUBMITS and ExecutorPluginRegistry().is_installed("slurm"):
     from vireo.workflow import slurm_executor
 
     slurm_executor.install(ExecutorPluginRegistry(), logger)
-# A scheduler ends a job at its time limit, which training has to know.
-JOB_LIMIT = " --minutes {resources.runtime}" if workflow.remote_exec else ""
-plan = Plan(config, workflow.basedir, cluster=ON_CLUSTER)
+plan = Plan(config, cfg.HOME, cluster=ON_CLUSTER)
 
 # Names of the corpora whose clips rule clips makes; what lies in the user's own folder is fetched.
 CUT = plan.cut_corpora()
 
-# Jobs run the launcher's Python unless a conda, module or container environment brings its own;
-# PYTHONPATH makes `import vireo` work from any working directory.
+# Jobs run the launcher's Python unless a conda, module or container environment brings its own.
 OWN_ENVIRONMENT = workflow.deployment_settings.deployment_method
-LAUNCHER = shlex.quote(str(Path(sys.executable).parent))
-shell.prefix(
-    "set -euo pipefail; "
-    f"export VIREO_HOME={shlex.quote(str(workflow.basedir))} "
-    f"PYTHONPATH={shlex.quote(str(workflow.basedir))} "
-    f"VIREO_CONFIG={shlex.quote(str(RESOLVED))}; "
-    + ("" if OWN_ENVIRONMENT else f"export PATH={LAUNCHER}:$PATH; ")
-    # Threads that spin while they wait cost more than half of the speed when cores are shared
-    # (toy training with 2 threads beside another process: 0.4 steps/s, waiting quietly 1.05).
-    + 'export OMP_WAIT_POLICY="${{OMP_WAIT_POLICY:-PASSIVE}}"; '
-    # What a scheduler gave to a job is the job's alone: no lock is taken on it.
-    + ("export VIREO_TRUST_DEVICES=1; " if workflow.remote_exec else "")
+ENVIRONMENT = environment.commands(
+    RESOLVED,
+    None if OWN_ENVIRONMENT else Path(sys.executable).parent,
+    trust_devices=workflow.remote_exec,
 )
+
+
+# Snakemake does not make jobs run again when parameters of functions of `input` or `resources` change.
+def job_environment(wildcards, input):
+    """What each shell command begins with."""
+    return ENVIRONMENT
+
+
+def job_limit(wildcards, resources):
+    """A scheduler ends a job at its time limit, which training has to know."""
+    return f"--minutes {resources.runtime}" if workflow.remote_exec else ""
 
 
 wildcard_constraints:

@@ -18,8 +18,9 @@ rule frames:
         mem_mb=plan.resources.frames_memory,
         runtime=plan.resources.frames_minutes,
     params:
+        env=job_environment,
         key=plan.frames_key,
     shell:
-        'python "$VIREO_HOME/scripts/frames.py" {wildcards.model:q} {wildcards.benchmark:q}'
+        '{params.env} python "$VIREO_HOME/scripts/frames.py" {wildcards.model:q} {wildcards.benchmark:q}'
         " --split {wildcards.split:q} --shard {wildcards.shard} --items {input.entries:q}"
         " --videos {input.videos:q} --out {output:q} --workers {threads} --log {log:q}"

@@ -19,11 +19,12 @@ rule infer:
         gpu=plan.resources.gpus,
         constraint=plan.resources.constraint,
     params:
+        env=job_environment,
         key=plan.predictions_key,
         weights=lambda wildcards, input: input.get("weights", "none"),
         what=lambda wildcards: ["--split", wildcards.split, "--shard", wildcards.shard],
     shell:
-        'python "$VIREO_HOME/scripts/infer.py" {wildcards.model:q}'
+        '{params.env} python "$VIREO_HOME/scripts/infer.py" {wildcards.model:q}'
         " {wildcards.benchmark:q} {params.what:q}"
         " --items {input.entries:q} --videos {input.videos:q} --weights {params.weights:q}"
         " --out {output:q} --threads {threads} --log {log:q}"
@@ -39,6 +40,7 @@ use rule infer as infer_control with:
     benchmark:
         "logs/infer/{model}/{benchmark}/controls.tsv"
     params:
+        env=job_environment,
         key=plan.controls_key,
         weights=lambda wildcards, input: input.get("weights", "none"),
         what=lambda wildcards: [

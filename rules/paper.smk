@@ -25,7 +25,8 @@ rule paper:
         mem_mb=lambda wildcards, attempt: 2000 * attempt,
         runtime=30,
     params:
+        env=job_environment,
         key=plan.paper_key,
     shell:
-        'python "$VIREO_HOME/scripts/paper.py" {wildcards.paper:q} {input:q}'
+        '{params.env} python "$VIREO_HOME/scripts/paper.py" {wildcards.paper:q} {input:q}'
         " --out {output.html:q} --log {log:q}"

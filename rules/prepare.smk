@@ -17,9 +17,10 @@ rule prepare:
         mem_mb=lambda wildcards, attempt: 2000 * attempt,
         runtime=60,
     params:
+        env=job_environment,
         tree=plan.tree_key,
         key=plan.items_key,
         sources=plan.source_arguments,
     shell:
-        'python "$VIREO_HOME/scripts/prepare.py" {wildcards.benchmark:q} --sources {params.sources:q}'
+        '{params.env} python "$VIREO_HOME/scripts/prepare.py" {wildcards.benchmark:q} --sources {params.sources:q}'
         " --items {output.entries:q} --videos {output.videos:q} --log {log:q}"

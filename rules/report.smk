@@ -22,7 +22,8 @@ rule report:
         mem_mb=lambda wildcards, attempt: 2000 * attempt,
         runtime=30,
     params:
+        env=job_environment,
         others=plan.other_results,
     shell:
-        'python "$VIREO_HOME/scripts/report.py" {input:q} {params.others:q}'
+        '{params.env} python "$VIREO_HOME/scripts/report.py" {input:q} {params.others:q}'
         " --out {output.html:q} --table {output.table:q} --log {log:q}"

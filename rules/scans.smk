@@ -17,11 +17,12 @@ rule scans:
         mem_mb=4000,
         runtime=24 * 60,
     params:
+        env=job_environment,
         key=plan.scans_key,
         scans=lambda wildcards, input: (
             f"--scans {shlex.quote(input.scans)}" if "scans" in input.keys() else ""
         ),
     shell:
-        'python "$VIREO_HOME/scripts/scans.py" {wildcards.benchmark:q} --questions {input.questions:q}'
+        '{params.env} python "$VIREO_HOME/scripts/scans.py" {wildcards.benchmark:q} --questions {input.questions:q}'
         " {params.scans} --out data/{wildcards.benchmark:q}_mp4 --receipt {output:q}"
         " --workers {threads} --log {log:q}"

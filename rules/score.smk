@@ -23,11 +23,12 @@ rule score:
         mem_mb=lambda wildcards, attempt: 4000 * attempt,
         runtime=60,
     params:
+        env=job_environment,
         key=plan.score_key,
         controls=lambda wildcards, input: input.get("controls", "none"),
         weights=lambda wildcards, input: input.get("weights", "none"),
     shell:
-        'python "$VIREO_HOME/scripts/score.py" {wildcards.model:q} {wildcards.run:q}'
+        '{params.env} python "$VIREO_HOME/scripts/score.py" {wildcards.model:q} {wildcards.run:q}'
         " --items {input.entries:q} --videos {input.videos:q} --predictions {input.predictions:q}"
         " --controls {params.controls:q} --weights {params.weights:q}"
         " --out {output.json:q} --log {log:q}"

@@ -16,7 +16,8 @@ rule toy:
         mem_mb=lambda wildcards, attempt: 1000 * attempt,
         runtime=30,
     params:
+        env=job_environment,
         version=1,
     shell:
-        'python "$VIREO_HOME/scripts/toy.py" {wildcards.artifact:q} --out data/{wildcards.artifact:q}'
+        '{params.env} python "$VIREO_HOME/scripts/toy.py" {wildcards.artifact:q} --out data/{wildcards.artifact:q}'
         " --receipt {output:q} --log {log:q}"

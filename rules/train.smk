@@ -31,7 +31,9 @@ rule train:
         # group on each of several machines (vireo/training/launch.py); empty, it asks for nothing.
         mpi="",
     params:
+        env=job_environment,
+        limit=job_limit,
         key=plan.recipe_key,
     shell:
-        'python "$VIREO_HOME/scripts/train.py" {wildcards.recipe:q} --threads {threads}'
-        " --log {log:q}" + JOB_LIMIT
+        '{params.env} python "$VIREO_HOME/scripts/train.py" {wildcards.recipe:q} --threads {threads}'
+        " --log {log:q} {params.limit}"

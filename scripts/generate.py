@@ -189,6 +189,26 @@ def workflow_page() -> str:
         "|---|---|",
         *rows,
         "",
+        "## Inside another workflow",
+        "",
+        "`pip install` a checkout into the environment of snakemake, then:",
+        "",
+        "```python",
+        "from vireo.config import HOME",
+        "",
+        "module vireo:",
+        '    snakefile: str(HOME / "Snakefile")',
+        '    config: config["vireo"]',
+        "",
+        "use rule * from vireo as vireo_*",
+        "```",
+        "",
+        "What `config:` hands on is merged over the shipped configuration. Results, caches and "
+        "data are made below the working directory; a `prefix:` is refused. A folder that a "
+        "deployment tool made, with a copy of `config/`, takes every YAML file of that copy.",
+        "",
+        "## Snakemake's report",
+        "",
         "`snakemake --report report.html` (after the results are there) puts results, training "
         "curves and papers into Snakemake's own report, with captions, categories, the graph of "
         "the jobs that ran, and their times.",

@@ -21,12 +21,28 @@ TABLE = "videomamba.tsv"
 Config = dict[str, Any]
 
 
-def load(files: Iterable[str | Path] | None = None, over: Config | None = None) -> Config:
+def local_files(module: bool = False) -> list[Path]:
+    """Configuration files in config/ of the working directory, where that is not Vireo's own.
+
+    All of them when the folder is a copy of Vireo's, as deployment tools make it; config.yaml
+    alone otherwise. For a `module` config.yaml belongs to the workflow around it.
+    """
+    own = [Path("config", name) for name in FILES]
+    if Path("config").resolve() == (HOME / "config").resolve():
+        return []
+    found = own if all(path.is_file() for path in own) else [Path("config/config.yaml")]
+    return [p for p in found if p.is_file() and not (module and p.name == "config.yaml")]
+
+
+def load(
+    files: Iterable[str | Path] | None = None, over: Config | None = None, module: bool = False
+) -> Config:
     """The merged and checked configuration.
 
     Without arguments: the resolved file that $VIREO_CONFIG names (set by the workflow), or the
-    project's config/*, over which config/config.yaml of the working directory is merged.
-    `files` and then `over` are merged on top. Raises VireoError for anything that is not right.
+    shipped config/*, over which those of the working directory are merged (`local_files`).
+    `files` and then `over` are merged on top. module: another workflow uses Vireo's rules, `over`
+    is the configuration that it hands on. Raises VireoError for anything that is not right.
     """
     resolved = os.environ.get("VIREO_CONFIG")
     layers = []
@@ -37,9 +53,7 @@ def load(files: Iterable[str | Path] | None = None, over: Config | None = None) 
             layers.append(_layer(HOME / "config" / name))
         table = problems.shown(HOME / "config" / TABLE)
         layers.append(Layer(table, videomamba.read(table), readable=False))
-        users = Path("config/config.yaml")
-        if users.exists() and users.resolve() != (HOME / "config/config.yaml").resolve():
-            layers.append(_layer(users))
+        layers += [_layer(path) for path in local_files(module)]
     layers += [_layer(file) for file in files or ()]
     if over:
         layers.append(Layer("--config", over, readable=False))
