@@ -108,14 +108,7 @@ def test_a_deployed_copy_of_the_configuration_counts(deployed) -> None:
     text = (deployed / "config/config.yaml").read_text()
     (deployed / "config/config.yaml").write_text(text + "\nshards: 2\n")
     models = (deployed / "config/models.yaml").read_text()
-    block = (
-        "  mine:\n    inherits: viclip\n"
-        if "inherits:" in models
-        else (
-            "  mine: {family: viclip, fulfils: [DualEncoder], arch: {width: 64}, weights: null,"
-            " version: 1}\n"
-        )
-    )
+    block = "  mine: {inherits: viclip}\n"
     head = "models:\n"
     assert head in models
     (deployed / "config/models.yaml").write_text(models.replace(head, head + block, 1))
