@@ -41,7 +41,8 @@ def main() -> int:
     sources = roots(args.sources, block)
     items = module.items(sources, block)
     item_table.check_items(items, args.benchmark)
-    videos = module.videos(sources, items, block)
+    folders = {role: root.parent if root.is_file() else root for role, root in sources.items()}
+    videos = module.videos(folders, items, block)
     log.info("%s: %d items on %d videos", args.benchmark, len(items), items["video"].nunique())
     report(items, videos)
     videos["path"] = [portable(p) if isinstance(p, str) else None for p in videos["path"]]
@@ -57,7 +58,7 @@ def roots(pairs: list[str], block: dict) -> dict[str, Path]:
         role, _, path = pair.partition("=")
         if not path:
             raise VireoError(f"--sources {pair!r}: write ROLE=RECEIPT")
-        result[role] = Path(receipt.read(path)["root"])
+        result[role] = receipt.place(path)
     missing = [role for role in block["sources"] if role not in result]
     if missing:
         raise VireoError(f"--sources lacks the role {', '.join(missing)}")

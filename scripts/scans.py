@@ -39,7 +39,7 @@ def main() -> int:
     cli.setup(args.log)
     config = configuration.load(args.config)
     block = configuration.benchmark(config, args.benchmark)
-    questions = Path(receipt.read(args.questions)["root"])
+    questions = receipt.place(args.questions)
     source = Path(receipt.read(args.scans)["root"]) if args.scans else None
     limits = {**config["decode"], "workers": args.workers or config["decode"]["workers"]}
     options = block.get("options") or {}

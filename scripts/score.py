@@ -57,6 +57,12 @@ def main() -> int:
         return assemble.Run(config, args.model, args.run, items, rows, scores)
 
     run = scored(args.predictions)
+    inventory = item_table.read_videos(args.videos)
+    unlisted = int(inventory["unlisted"].max()) if "unlisted" in inventory else 0
+    if unlisted:
+        run.scores.notes.append(
+            f"{unlisted} clips in the folder are in no row of the list: they are not scored"
+        )
     told = read_sealed_json(args.controls, "list of controls") if args.controls != "none" else {}
     controls = {control: scored(files, control) for control, files in told.items()}
     made = [predictions.info(file) for file in args.predictions]

@@ -127,7 +127,7 @@ def test_the_csv_of_msrvtt(tmp_path) -> None:
     [
         ([{"video": "a.mp4"}], "entry 0: `caption` must be a text"),
         ([{"caption": "x"}], "entry 0: `video` must be a file name"),
-        ({"a": 1}, "is not a list"),
+        ({"a": 1}, "video 'a': `caption` must be a text"),
         ([], "no entries"),
         (ENTRIES, "2 videos, 1000 expected; 4 captions, 1000 expected"),
         ([{"video": "x/a.mp4", "caption": "c"}, {"video": "a.mp4", "caption": "c"}], "same name"),

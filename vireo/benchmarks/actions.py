@@ -221,6 +221,8 @@ def score(items: pd.DataFrame, predictions: pd.DataFrame, block: dict[str, Any])
         title = "top-1, mean over all windows"
         metrics["top1_all_windows"] = Metric.mean(hits, "%", None, None, title)
     notes = []
+    if listed := kinetics_items.list_note(len(items), block.get("options") or {}):
+        notes.append(listed)
     if ids:
         top1 = metrics["top1"].value or 0.0
         other = merging.relabelled(scores.argmax(1), labels, len(names))

@@ -21,7 +21,13 @@ import numpy as np
 import pandas as pd
 
 from vireo.benchmarks.annotations import user_files
-from vireo.benchmarks.annotations.kinetics_items import ID_LENGTH, classes, items, match
+from vireo.benchmarks.annotations.kinetics_items import (
+    ID_LENGTH,
+    classes,
+    items,
+    list_note,
+    match,
+)
 from vireo.errors import VireoError
 from vireo.metrics import retrieval, topk
 from vireo.metrics.scores import Metric, Scores
@@ -41,7 +47,8 @@ def videos(sources: dict[str, Path], items: pd.DataFrame, block: dict[str, Any])
     """Where each clip lies: `<id>_<start>_<end>.mp4` and its usual variants, found by id.
 
     Any ending, depth and folder; numbers with or without leading zeros, `_` or `-` between them,
-    the end left out, or the bare id. A file that says another start is another clip.
+    the end left out, or the bare id. A file that says another start is another clip. The column
+    `unlisted` is the number of clips in the folders that no row of the list names.
     """
     from vireo.media import inventory  # imports OpenCV, which scoring does not need
 
@@ -50,14 +57,24 @@ def videos(sources: dict[str, Path], items: pd.DataFrame, block: dict[str, Any])
         start = json.loads(str(row.meta)).get("time_start")
         by_id.setdefault(str(row.video)[:ID_LENGTH], []).append((str(row.video), start))
     best: dict[str, tuple[tuple[int, bool, int, str], Any]] = {}
+    unlisted = 0
     for root in dict.fromkeys(Path(root) for root in sources.values()):
         for path, seen in inventory.videos(root) if root.is_dir() else ():
             stem = Path(path).stem
+            known = False
             for video, start in by_id.get(stem[:ID_LENGTH], ()):
                 rank = _rank(stem, video, start)
+                known |= rank is not None
                 order = (rank or 0, seen.st_size == 0, path.count("/"), path)
                 if rank is not None and (video not in best or order < best[video][0]):
                     best[video] = (order, seen)
+            unlisted += not known
+    if unlisted:
+        log.warning(
+            "%d clips in the folder are in no row of the list: they are not scored. Is this the "
+            "list of these clips (docs/data.md)?",
+            unlisted,
+        )
     table: list[tuple[Any, ...]] = []
     for video in dict.fromkeys(items["video"]):
         if video in best:
@@ -71,6 +88,7 @@ def videos(sources: dict[str, Path], items: pd.DataFrame, block: dict[str, Any])
             ", ".join(str(root) for root in sources.values()),
         )
     made = pd.DataFrame(table, columns=inventory.COLUMNS)
+    made["unlisted"] = unlisted
     return made.astype({"size": "int64", "mtime_ns": "int64"})
 
 
@@ -112,6 +130,8 @@ def score(items: pd.DataFrame, predictions: pd.DataFrame, block: dict[str, Any])
             f"annotations: {block.get('title', 'Kinetics')}, release {options['release']}, "
             f"{len(names)} classes, {len(items)} clips"
         )
+    if listed := list_note(len(items), options):
+        notes.append(listed)
     breakdowns = {}
     if len(ids):
         dual = topk.ranks(retrieval.dual_softmax(scores), labels, ties)

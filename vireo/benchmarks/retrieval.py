@@ -1,54 +1,52 @@
 """Video-text retrieval: MSR-VTT 1k-A, DiDeMo, ActivityNet, LSMDC, MSVD from one kind of list.
 
-Lists: JSON `[{"video": "a.mp4", "caption": text or list}]` as ViCLIP's code reads them, or a CSV
-with `video_id,sentence` (MSR-VTT 1k-A). One item per video; its captions are `options`. A
-prediction holds the video's embedding followed by those of its texts. Facts:
-docs/reference/viclip.md section 8.1.
-
-One row of each form (values invented):
-
-    {"video": "video7010.mp4", "caption": ["a man cooks", "someone fries an egg"]}
-    video7010,a man cooks                                (CSV: video_id,sentence)
+Lists: every form in which these sets are published (annotations/caption_lists.py has a row of
+each). One item per video; its captions are `options`. A prediction holds the video's embedding
+followed by those of its texts. Facts: docs/reference/viclip.md section 8.1.
 """
 
-import csv
 import json
 import logging
 from argparse import ArgumentParser, Namespace
-from pathlib import Path, PurePosixPath
+from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from vireo.benchmarks.annotations import user_files
+from vireo.benchmarks.annotations import action_lists, caption_lists, lists, user_files
 from vireo.errors import VireoError
+from vireo.media.inventory import refuse_paths
 from vireo.metrics import retrieval
 from vireo.metrics.scores import Metric, Scores
 from vireo.nn.text_clean import clean_caption
 from vireo.tables import items as item_table
-from vireo.utils.files import read_json, write_json
+from vireo.utils.files import write_json
 
 log = logging.getLogger("vireo")
 
 NEEDS = "DualEncoder"
 PREDICTS = "pairs"
+PATTERNS = ("*test*.json", "*val*.json", "*.json", "*.jsonl", "*test*.csv", "*.csv", "*.tsv")
 SIDES = {"img": ("t2v", "text to video"), "txt": ("v2t", "video to text")}
 
 
 def items(sources: dict[str, Path], block: dict[str, Any]) -> pd.DataFrame:
     """One row per video in the order of the list, `options` = all its captions.
 
-    `options` of the block: `list` (file name), `sizes` (numbers of videos that a whole test set may
-    have), `texts` (number of captions), `trim_s` (only the first seconds are looked at). Another
-    number of videos or captions raises VireoError unless `partial`.
+    `options` of the block: `list` (file name), `names` (documented names of it), `sizes`
+    (numbers of videos that a complete test set may have), `texts` (number of captions), `trim_s`
+    (only the first seconds are looked at). Another number of videos or captions raises VireoError
+    unless `partial`.
     """
     options = block.get("options") or {}
-    path = _find(Path(sources["annotations"]), options.get("list"))
+    path = find_list(Path(sources["annotations"]), options)
     texts: dict[str, list[str]] = {}
     files: dict[str, str] = {}
-    for where, video, captions in _entries(path):
-        stem = _stem(video)
+    for where, video, captions in caption_lists.entries(path):
+        stem = action_lists.stem(video)
+        refuse_paths([stem])
         if files.setdefault(stem, video) != video:
             raise VireoError(f"{where}: {video} and {files[stem]} have the same name")
         texts.setdefault(stem, []).extend(captions)
@@ -74,6 +72,14 @@ def items(sources: dict[str, Path], block: dict[str, Any]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def find_list(root: Path, options: dict[str, Any]) -> Path:
+    """The list of captions: `options.list`, else a documented name (`options.names`), else the only
+    candidate of a folder."""
+    if options.get("list"):
+        return lists.chosen(root, [options["list"]], [], "list of captions")
+    return lists.chosen(root, options.get("names") or [], PATTERNS, "list of captions")
+
+
 def _check_sizes(path: Path, texts: dict[str, list[str]], block: dict[str, Any]) -> None:
     options, number = block.get("options") or {}, sum(map(len, texts.values()))
     sizes, many = options.get("sizes"), options.get("texts")
@@ -89,60 +95,35 @@ def _check_sizes(path: Path, texts: dict[str, list[str]], block: dict[str, Any])
         )
 
 
-def _find(root: Path, name: str | None) -> Path:
-    if root.is_file():
-        return root
-    patterns = (name,) if name else ("*test*.json", "*val*.json", "*.json", "*test*.csv")
-    for pattern in patterns:
-        found = sorted(root.rglob(pattern), key=lambda path: (len(path.parts), path))
-        if found:
-            return found[0]
-    raise VireoError(f"no list of captions in {root}: expected {' or '.join(patterns)}")
-
-
-def _entries(path: Path) -> list[tuple[str, str, list[str]]]:
-    """(place for messages, video, captions) of every entry."""
-    if path.suffix == ".csv":
-        with open(path, encoding="utf-8-sig", newline="") as handle:
-            rows = list(csv.DictReader(handle))
-        if rows and not {"video_id", "sentence"} <= rows[0].keys():
-            raise VireoError(f"{path}: needs the columns video_id and sentence")
-        return [
-            (f"{path}, line {number}", row["video_id"], [row["sentence"]])
-            for number, row in enumerate(rows, 2)
-        ]
-    entries = read_json(path, "list of captions")
-    if not isinstance(entries, list):
-        raise VireoError(f'{path} is not a list of {{"video": ..., "caption": ...}}')
-    result = []
-    for number, entry in enumerate(entries):
-        where = f"{path}, entry {number}"
-        given = entry.get("caption") if isinstance(entry, dict) else None
-        captions = [given] if isinstance(given, str) else given
-        good = isinstance(captions, list) and captions
-        if not good or not all(isinstance(text, str) for text in captions or ()):
-            raise VireoError(f"{where}: `caption` must be a text or a list of texts")
-        if not isinstance(entry.get("video"), str):
-            raise VireoError(f"{where}: `video` must be a file name")
-        result.append((where, entry["video"], list(captions or ())))
-    return result
-
-
-def _stem(video: str) -> str:
-    """File name without its folder and a video's ending (names of LSMDC hold dots)."""
-    from vireo.media.inventory import VIDEOS, refuse_paths
-
-    name = PurePosixPath(video).name
-    stem = name[: -len(PurePosixPath(name).suffix)] if name.lower().endswith(VIDEOS) else name
-    refuse_paths([stem])
-    return stem
-
-
 def videos(sources: dict[str, Path], items: pd.DataFrame, block: dict[str, Any]) -> pd.DataFrame:
-    """Where each video lies: by its name, at any depth, with any ending."""
+    """Where each video lies: by its name, at any depth, with any ending.
+
+    Where no other listed video has the name, further endings do not matter on either side
+    (`a.mov` is `a.mov.mp4`, and DiDeMo's `b.` is `b.mp4`).
+    """
     from vireo.media import inventory  # imports OpenCV, which scoring does not need
 
-    return inventory.find(list(items["video"]), Path(sources["videos"]))
+    root = Path(sources["videos"])
+    table = inventory.find(list(items["video"]), root)
+    absent = table.index[table["status"] == "missing"]
+    if not len(absent):
+        return table
+    names = dict(zip(items["video"], (json.loads(m)["file"] for m in items["meta"]), strict=True))
+    several = Counter(action_lists.bare(name) for name in names.values())
+    known: dict[str, list[tuple[int, str, int, int]]] = {}
+    for path, seen in inventory.files(root):
+        fact = (path.count("/"), path, seen.st_size, seen.st_mtime_ns)
+        known.setdefault(action_lists.bare(path), []).append(fact)
+    for row in absent:
+        key = action_lists.bare(names[table.loc[row, "video"]])
+        found = [f for f in known.get(key, []) if several[key] == 1 and f[2] > 0]
+        if found:
+            _, path, size, mtime = min(found)
+            facts: dict[str, str | int] = {"path": path, "size": size, "mtime_ns": mtime}
+            facts["status"] = "found"
+            for column, value in facts.items():
+                table.at[row, column] = value
+    return table
 
 
 def prompts(items: pd.DataFrame, protocol: dict[str, Any]) -> dict[str, list[str]]:

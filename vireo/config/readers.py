@@ -33,6 +33,16 @@ class Options(Block):
     )
 
 
+class KnownList(Block):
+    """A published list of a data set, known by its number of rows."""
+
+    defaults_dumped = "none"
+
+    rows: Count = key("Rows of the split that is scored.")
+    release: str = key("Release that it belongs to.")
+    source: str = key("Where it comes from, for the result.")
+
+
 class Windows(Block):
     """Sliding windows of a long video."""
 
@@ -66,6 +76,7 @@ class Actions(Lists, Options):
     release: TextOrWhole | None = key("Year of the release, for the report.", None)
     split: str | None = key("The only split that is read.", None)
     ties: Literal["lowest", "highest"] | None = key("Which of equally scored classes wins.", None)
+    lists: list[KnownList] | None = key("Published lists of the split.", None)
     merge: Literal["faithful", "all_windows"] | None = key("Which windows of a video count.", None)
 
 
@@ -77,6 +88,7 @@ class Kinetics(Options):
     listing: str | None = key("Name of the list.", None, alias="list")
     split: str | None = key("Split that is read (default val).", None)
     ties: Literal["lowest", "highest"] | None = key("Which of equally scored classes wins.", None)
+    lists: list[KnownList] | None = key("Published lists of the split.", None)
     trim: Flag | None = key("Videos are complete: cut the annotated span out.", None)
 
 
@@ -84,6 +96,7 @@ class Retrieval(Options):
     """vireo/benchmarks/retrieval.py."""
 
     listing: str | None = key("Name of the list.", None, alias="list")
+    names: Texts | None = key("Documented names of the list, taken before other files.", None)
     sizes: list[Count] | None = key("Numbers of videos that the test set may have.", None)
     texts: Count | None = key("Number of texts that it must have.", None)
     trim_s: Positive | None = key("Only the beginning of each video.", None, unit="s")

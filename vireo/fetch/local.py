@@ -176,7 +176,7 @@ def use_own(artifact: str, block: Block, where: str) -> tuple[Path, State, str]:
         for entry in known:
             if Path(entry["name"]).name == path.name:
                 check(entry, path, artifact)
-        return path.parent, State(listed={path.name: path}), f"own file {path.name}"
+        return path.parent, State(listed={path.name: path}), f"{receipt.OWN_FILE} {path.name}"
     state = inspect(block, path)
     if state.missing:
         archives = [

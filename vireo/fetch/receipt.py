@@ -18,6 +18,7 @@ from vireo.utils import files, home
 from vireo.utils.cli import log
 
 LOCK = Path("data/lock.json")
+OWN_FILE = "own file"  # how the source of a file named in `paths` begins
 HASHES = Path("cache/hashes.json")
 # Roles whose `file` stands for the folder that holds it (MMDuet's base: shards, index, tokenizer).
 FOLDER_ROLES = frozenset({"base"})
@@ -218,6 +219,14 @@ def changed(path: str | Path) -> str | None:
         if hash_of(file) != then["sha256"]:
             return f"{file} has another content (sha256)"
     return None
+
+
+def place(path: str | Path) -> Path:
+    """Where an artifact lies: its folder, or the very file that the user's `paths` names."""
+    receipt = read(path)
+    root = Path(receipt["root"])
+    one = str(receipt.get("source", "")).startswith(OWN_FILE)
+    return root / next(iter(receipt["files"])) if one else root
 
 
 def only_file(path: str | Path, name: str | None = None) -> Path:

@@ -15,7 +15,10 @@ import pandas as pd
 from vireo.errors import VireoError
 from vireo.media.jpegs import SUFFIXES
 
-VIDEOS = (".mp4", ".mkv", ".webm", ".avi", ".mov", ".m4v", ".flv", ".mpg", ".mpeg", ".ts", ".wmv")
+VIDEOS = (
+    *(".mp4", ".mkv", ".webm", ".avi", ".mov", ".m4v", ".flv", ".mpg", ".mpeg", ".ts", ".wmv"),
+    *(".3gp", ".3g2", ".mts", ".m2ts"),
+)
 PATTERNS = ("{id}.*", "{id}/frames/*.jpg")
 COLUMNS = ["video", "path", "kind", "size", "mtime_ns", "status"]
 
@@ -48,6 +51,15 @@ def videos(root: str | Path) -> Iterator[tuple[str, os.stat_result]]:
     for relative, files in _walk(Path(root)):
         for entry in files:
             if entry.name.lower().endswith(VIDEOS):
+                yield os.path.join(Path(root).absolute(), relative, entry.name), entry.stat()
+
+
+def files(root: str | Path) -> Iterator[tuple[str, os.stat_result]]:
+    """(absolute path, stat) of every file below `root` that may be a video: also those whose name
+    ends in a bare dot."""
+    for relative, entries in _walk(Path(root)):
+        for entry in entries:
+            if entry.name.lower().endswith((*VIDEOS, ".")):
                 yield os.path.join(Path(root).absolute(), relative, entry.name), entry.stat()
 
 

@@ -42,7 +42,7 @@ def sources(recipe: dict[str, Any], split: str) -> dict[str, Path]:
         name = name or named.get(role)
         if name is None:
             raise VireoError(f"a {recipe['task']} recipe needs `sources: {{{role}: ARTIFACT}}`")
-        roles[role] = blocks.root_of(name)
+        roles[role] = blocks.list_of(name) if role == "annotations" else blocks.root_of(name)
     return roles
 
 

@@ -46,6 +46,11 @@ def root_of(artifact: str) -> Path:
     return Path(receipt.read(receipt_of(artifact))["root"])
 
 
+def list_of(artifact: str) -> Path:
+    """The artifact's folder, or the very file that `paths` names."""
+    return receipt.place(receipt_of(artifact))
+
+
 def source(recipe: dict[str, Any], role: str) -> Path:
     """Folder of the artifact that a recipe names under `sources`."""
     sources = recipe.get("sources") or {}

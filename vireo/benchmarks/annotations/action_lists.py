@@ -15,6 +15,7 @@ from typing import Any
 
 import pandas as pd
 
+from vireo.benchmarks.annotations import lists
 from vireo.errors import VireoError, unknown
 from vireo.utils.files import read_json
 
@@ -75,15 +76,8 @@ def _refuse(path: str, source: Path) -> None:
 
 
 def find(root: Path, names: Iterable[str], what: str) -> Path:
-    """The shallowest file of one of these names (patterns) below `root`; `root` if it is a file."""
-    if root.is_file():
-        return root
-    names = list(names)
-    for pattern in names:
-        found = sorted(root.rglob(pattern), key=lambda path: (len(path.parts), path))
-        if found:
-            return found[0]
-    raise VireoError(f"no {what} {' or '.join(names)} in {root}")
+    """The one file of these names (patterns) below `root`; `root` if it is a file."""
+    return lists.chosen(root, list(names), [], what)
 
 
 def _plain(root: Path, split: str, options: dict[str, Any]) -> Listing:
@@ -266,7 +260,15 @@ def stem(path: str) -> str:
 
     name = PurePosixPath(path).name
     ending = PurePosixPath(name).suffix
-    return name[: -len(ending)] if ending.lower() in VIDEOS else name
+    return (name[: -len(ending)] if ending.lower() in VIDEOS else name).rstrip(".") or name
+
+
+def bare(path: str) -> str:
+    """The last part of a path without any video ending or final dot: `a.mov.mp4` -> `a`."""
+    name = stem(path)
+    while (shorter := stem(name)) != name:
+        name = shorter
+    return name
 
 
 def identifiers(paths: list[str]) -> list[str]:

@@ -6,14 +6,16 @@ annotation file, never of the folders or of the videos that happen to be there.
 """
 
 import json
+import re
 from collections import Counter
 from difflib import get_close_matches
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from vireo.benchmarks.annotations import user_files
+from vireo.benchmarks.annotations import lists, user_files
+from vireo.benchmarks.annotations.action_lists import stem as file_stem
 from vireo.errors import VireoError, unknown
 from vireo.media.inventory import refuse_paths
 from vireo.nn.text_clean import normalise_label
@@ -23,6 +25,7 @@ CSV_NAMES = {
     "val": ("val.csv", "validate.csv", "validation.csv", "*_val*.csv", "*val*.csv", "*val*.txt"),
     "train": ("train.csv", "*_train*.csv", "*train*.csv", "*train*.txt"),
 }
+DOCUMENTED = {"val": 3, "train": 1}  # of these names, the exact ones
 JSON_NAMES = {"val": ("*val*.json", "*.json"), "train": ("*train*.json",)}
 COLUMNS = ("label", "youtube_id", "time_start", "time_end", "split")
 SPLITS = {"val": ("val", "validate", "validation"), "train": ("train", "training")}
@@ -40,11 +43,14 @@ def items(sources: dict[str, Path], block: dict[str, Any]) -> pd.DataFrame:
     split = options.get("split", "val")
     path = _find(Path(sources["annotations"]), options.get("list"), split)
     rows = _csv_rows(path, split) if path.suffix in (".csv", ".txt") else _json_rows(path)
-    if path.suffix == ".json" and (table := _search(path.parent, CSV_NAMES[split])):
+    beside = Path(sources["annotations"]).is_dir() and path.suffix == ".json"
+    table = lists.companion(path, CSV_NAMES[split]) if beside else None
+    if table is not None:
         official = sorted({row["answer"] for row in _csv_rows(table, split)})
         names = match([row["answer"] for row in rows], official, str(path))
         rows = [{**row, "answer": names[row["answer"]]} for row in rows]
     rows = _distinct(rows, path)
+    _check_release(path, len(rows), options)
     classes = {row["answer"] for row in rows}
     wanted = options.get("classes")
     if wanted is not None and len(classes) != wanted:
@@ -71,31 +77,45 @@ def items(sources: dict[str, Path], block: dict[str, Any]) -> pd.DataFrame:
     return table_of_items
 
 
+def list_note(rows: int, options: dict[str, Any]) -> str:
+    """Which of the known lists (`options.lists`, by number of rows) this is; "" without any."""
+    known = [one for one in options.get("lists") or [] if one["release"] == options.get("release")]
+    if not known:
+        return ""
+    for one in known:
+        if one["rows"] == rows:
+            return f"list of {rows} clips: {one['source']}"
+    expected = ", ".join(str(one["rows"]) for one in known)
+    return f"list of {rows} clips, which is none of the known ones ({expected}): not comparable"
+
+
+def _check_release(path: Path, rows: int, options: dict[str, Any]) -> None:
+    """VireoError when the list is one of another release, by its size or by its name."""
+    release = options.get("release")
+    known = {one["rows"]: one["release"] for one in options.get("lists") or []}
+    other = known.get(rows)
+    if release and other is None:
+        years = {"2017", "2018", "2019", "2020"} & set(re.findall(r"20\d\d", path.name))
+        other = years.pop() if len(years) == 1 else release
+    if release and other != release:
+        raise VireoError(
+            f"{path} is the list of release {other}, this benchmark is release {release}; name the "
+            "right file in `paths`, or run the benchmark of that release"
+        )
+
+
 def classes(items: pd.DataFrame) -> list[str]:
     """The class names, sorted; column k of the scores is the k-th."""
     return sorted(set(items["answer"]))
 
 
 def _find(root: Path, name: str | None, split: str) -> Path:
-    if root.is_file():
-        return root
     if split not in SPLITS:
         raise unknown("split of Kinetics", split, SPLITS)
-    found = _search(root, (name,) if name else (*CSV_NAMES[split], *JSON_NAMES[split]))
-    if found is None:
-        raise VireoError(
-            f"no Kinetics annotations in {root}: expected "
-            + (name or f"the official {split}.csv (or validate.csv), or a JSON list")
-        )
-    return found
-
-
-def _search(root: Path, patterns: tuple[str, ...]) -> Path | None:
-    for pattern in patterns:
-        found = sorted(root.rglob(pattern), key=lambda path: (len(path.parts), path))
-        if found:
-            return found[0]
-    return None
+    if name:
+        return lists.chosen(root, [name], [], "Kinetics list")
+    documented, patterns = CSV_NAMES[split][: DOCUMENTED[split]], CSV_NAMES[split]
+    return lists.chosen(root, documented, (*patterns, *JSON_NAMES[split]), "Kinetics list")
 
 
 def _csv_rows(path: Path, split: str) -> list[dict[str, Any]]:
@@ -128,7 +148,7 @@ def _json_rows(path: Path) -> list[dict[str, Any]]:
     rows = []
     for number, entry in enumerate(entries):
         try:
-            stem, label = PurePosixPath(entry["video"]).stem, entry["caption"].strip()
+            stem, label = file_stem(entry["video"]), entry["caption"].strip()
         except (KeyError, TypeError, AttributeError) as error:
             raise VireoError(f"{path}, entry {number}: needs `video` and `caption`") from error
         found = {"id": stem, "video": stem, "answer": label, "group": stem[:ID_LENGTH]}

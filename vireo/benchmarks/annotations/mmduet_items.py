@@ -17,7 +17,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from vireo.benchmarks.annotations import user_files
+from vireo.benchmarks.annotations import lists, user_files
+from vireo.benchmarks.annotations.action_lists import stem
 from vireo.errors import VireoError, unknown
 from vireo.tables import items as item_table
 from vireo.utils.files import inside, write_text
@@ -126,11 +127,16 @@ def annotations(
     name = (block.get("options") or {}).get(option)
     if not name:
         raise VireoError(f"benchmark options: `{option}` must name the annotation file")
-    for root in sources.values():
-        exact = inside(root, name)
-        found = [exact] if exact.exists() else sorted(Path(root).glob(f"**/{Path(name).name}"))
-        if found:
-            return found[0], read_json_or_lines(found[0])
+    for root in map(Path, sources.values()):
+        if root.is_file():  # `paths` names this very file
+            exact = root if root.name == Path(name).name else root.with_name(Path(name).name)
+        else:
+            exact = inside(root, name)
+        if exact.exists():
+            return exact, read_json_or_lines(exact)
+        if root.is_dir() and any(root.glob(f"**/{Path(name).name}")):
+            path = lists.chosen(root, [Path(name).name], [], "annotation file")
+            return path, read_json_or_lines(path)
     raise VireoError(f"no {name} below {', '.join(map(str, sources.values()))}")
 
 
@@ -145,7 +151,7 @@ def item_rows(
     for entry in entries:
         try:
             turns = [turn for turn in entry["conversation"] if turn["role"] == "user"]
-            video = Path(entry["video"])
+            video = stem(entry["video"])
             asked = [{"time": float(t["time"]), "content": str(t["content"])} for t in turns]
             meta = {key: entry[key] for key in keep}
         except (KeyError, TypeError) as error:
@@ -156,13 +162,13 @@ def item_rows(
             {
                 "id": str(entry["question_id"]),
                 "split": split,
-                "video": video.stem,
+                "video": video,
                 "start": math.nan,
                 "end": math.nan,
                 "question": asked[0]["content"] if asked else "",
                 "options": [json.dumps(turn, ensure_ascii=False) for turn in asked],
                 "answer": "",
-                "group": video.stem,
+                "group": video,
                 "meta": json.dumps(meta, ensure_ascii=False),
             }
         )

@@ -125,7 +125,14 @@ def _read_jsonl(path: Path) -> list[dict[str, Any]]:
 
 
 def _one(folder: Path, names: tuple[str, ...]) -> Path | None:
-    """The shallowest file of the first name that occurs below a folder."""
+    """The shallowest file of the first name that occurs below a folder.
+
+    A file in place of the folder is that one; others are looked for below its folder.
+    """
+    if Path(folder).is_file():
+        if Path(folder).name in names:
+            return Path(folder)
+        folder = Path(folder).parent
     for name in names:
         found = sorted(Path(folder).rglob(name), key=lambda p: (len(p.parts), str(p)))
         if found:

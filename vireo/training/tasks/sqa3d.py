@@ -103,7 +103,8 @@ class Task(Protocol):
         """Questions of a split that can be learnt or scored, and where the scenes' videos are."""
         module = benchmarks.module("sqa3d")
         roots = {
-            role: blocks.root_of(artifact) for role, artifact in self.recipe["sources"].items()
+            role: blocks.list_of(artifact) if role == "questions" else blocks.root_of(artifact)
+            for role, artifact in self.recipe["sources"].items()
         }
         items = module.items(roots, {"splits": [split]})
         known = items["answer"].isin(self.labels)
