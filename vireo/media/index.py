@@ -189,8 +189,10 @@ def _rates(video: Container) -> tuple[float, float]:
 def _scan(video: Container, times: bool = True) -> _Packets:
     """One pass over the packets; without `times` only how many there are and where they end."""
     found, stream = _Packets(), video.stream
-    # AVI stores no presentation times; with B-frames the demuxer's guesses are wrong.
-    if video.file.format.name == "avi" and stream.codec_context.has_b_frames and times:
+    # AVI stores no presentation times; with B-frames the demuxer's guesses are wrong. Program
+    # streams have one for some packets only, and are guessed too far behind a hole.
+    guessed = video.file.format.name == "avi" and stream.codec_context.has_b_frames
+    if times and (guessed or video.file.format.name == "mpeg"):
         return _Packets(timed=False)
     sets = ParameterSets(stream.codec_context)
     sent: int | None = None
