@@ -9,6 +9,8 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
 BIN := .venv/bin
 CORES ?= all
 UPGRADE ?=
+# Processes of the tests: one per core, at most 8 (each holds torch); one core needs no second process.
+WORKERS ?= $(shell n=$$(nproc 2>/dev/null || echo 2); echo $$((n < 2 ? 0 : n > 8 ? 8 : n)))
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | column -t -s "$$(printf '\t')"
@@ -34,8 +36,8 @@ demo: setup ## train, embed, score and report on the toy world, in a few minutes
 	@$(BIN)/python -m vireo report --summary results/toy_viclip/toy_videomme.json
 	@echo "Open results/report.html"
 
-test: setup ## the test suite without slow and fault tests
-	$(BIN)/python -m pytest
+test: setup ## the test suite without slow and fault tests, a process per core (WORKERS=N)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 
 check: setup ## style, order of the rooms, types, workflow lint
 	$(BIN)/ruff check .

@@ -1,14 +1,13 @@
 """Empty working directories, toy clips in one, the dummy task, runs in processes of their own."""
 
 import importlib.util
-import json
-import os
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests.training import processes
 
 HERE = Path(__file__).parent
 spec = importlib.util.spec_from_file_location("training_dummy", HERE / "dummy.py")
@@ -52,18 +51,5 @@ def dummy(empty: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
 
 @pytest.fixture
 def spawn() -> Any:
-    """Run dummy.py with a recipe in its own process (or under torchrun)."""
-
-    def call(recipe: dict[str, Any], cwd: Path, processes: int = 1) -> Any:
-        home = str(HERE.parent.parent)
-        env = {**os.environ, "PYTHONPATH": home, "OMP_NUM_THREADS": "1"}
-        launch = [sys.executable]
-        if processes > 1:
-            launch += ["-m", "torch.distributed.run", "--standalone"]
-            launch += [f"--nproc-per-node={processes}"]
-        command = [*launch, str(HERE / "dummy.py"), json.dumps(recipe)]
-        return subprocess.run(
-            command, cwd=cwd, env=env, capture_output=True, text=True, timeout=120
-        )
-
-    return call
+    """Run the dummy task in its own process, or in several."""
+    return processes.spawn

@@ -2,7 +2,6 @@
 
 import os
 import signal
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -90,14 +89,3 @@ def recipe(**changes: Any) -> dict[str, Any]:
         "schedule": {"warmup_steps": 2}, "batch_size": 4, "seed": 3, "save_steps": 5,
     }  # fmt: skip
     return block | changes
-
-
-if __name__ == "__main__":  # a run in a process of its own, to be killed
-    import json
-
-    from vireo.training import loop
-    from vireo.utils import cli
-
-    loop.load = lambda name: KINDS[name]
-    cli.setup()
-    cli.run(lambda: loop.train("dummy", json.loads(sys.argv[1]), {"device": "cpu"}, 1) and None)

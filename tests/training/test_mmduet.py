@@ -197,7 +197,7 @@ def trained(folder: Path, name: str, processes: int, **changes: Any) -> dict[str
         return load_file(train(name, cfg.recipe(config, name), config))
     script = [str(cfg.HOME / "scripts/train.py"), name, "--device", "cpu", "--threads", "1"]
     command = launch.command([*script, "--config", "mine.yaml"], processes, [], {})
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=280)
     assert done.returncode == 0, done.stderr[-3000:]
     return load_file(folder / f"results/training/{name}/weights.safetensors")
 

@@ -277,7 +277,7 @@ def test_two_processes_with_the_corrected_gather_are_one(here, tmp_path):
     (tmp_path / "mine.yaml").write_text(json.dumps({**mine, "device": "cpu"}))
     command = [sys.executable, str(HOME / "scripts/train.py"), "two", "--processes", "2"]
     command += ["--config", "mine.yaml", "--threads", "1", "--log", "log.txt"]
-    done = subprocess.run(command, cwd=here, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, cwd=here, capture_output=True, text=True, timeout=280)
     assert done.returncode == 0, done.stderr
     two = load_file(here / "results/training/two/weights.safetensors")
     for key, value in one.items():

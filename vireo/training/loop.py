@@ -265,7 +265,8 @@ class Run:
     def _gradients(self, batch: Batch, step: Step) -> tuple[Tensor, Metrics]:
         try:
             with self.accelerator.accumulate(self.whole):
-                sharded.synchronise(self.whole, self.accelerator.sync_gradients)
+                if self.sharded:
+                    sharded.synchronise(self.whole, self.accelerator.sync_gradients)
                 done = self.task.backward(self.model, batch, step, self.accelerator)
                 if done is None:
                     done = self.whole(batch, step)

@@ -12,24 +12,24 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.distributed.checkpoint.state_dict import (
-    StateDictOptions,
-    get_optimizer_state_dict,
-    set_model_state_dict,
-    set_optimizer_state_dict,
-)
-from torch.distributed.fsdp import FSDPModule, fully_shard
-from torch.distributed.tensor import DTensor
+
+# torch.distributed's parts are imported where they are needed: they take seconds, and most runs
+# are not sharded.
 
 OPTIMIZER = "optimizer.pt"
-WHOLE = StateDictOptions(full_state_dict=True, cpu_offload=True)
-# A checkpoint holds what is trained; frozen weights stay as built.
-SOME = StateDictOptions(full_state_dict=True, strict=False)
+
+
+def _options(**more: Any) -> Any:
+    from torch.distributed.checkpoint.state_dict import StateDictOptions
+
+    # Not strict: a checkpoint holds what is trained; frozen weights stay as built.
+    return StateDictOptions(full_state_dict=True, **more)
 
 
 def shard(model: nn.Module, layers: Iterable[str], device: torch.device) -> None:
     """Spread a model over all processes, in place; `layers`: class names that are units."""
     from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import fully_shard
 
     mesh = init_device_mesh(device.type, (torch.distributed.get_world_size(),))
     units = set(layers)
@@ -41,12 +41,18 @@ def shard(model: nn.Module, layers: Iterable[str], device: torch.device) -> None
 
 def synchronise(model: nn.Module, now: bool) -> None:
     """Whether the next backward pass adds gradients up over processes."""
+    from torch.distributed.fsdp import FSDPModule
+
     if isinstance(model, FSDPModule):
         model.set_requires_gradient_sync(now)
 
 
 def full(tensor: Tensor) -> Tensor:
     """A tensor in one piece; every process must ask."""
+    if type(tensor) in (Tensor, nn.Parameter):
+        return tensor
+    from torch.distributed.tensor import DTensor
+
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
@@ -57,20 +63,27 @@ def whole(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 
 def restore(model: nn.Module, tensors: dict[str, Tensor]) -> None:
     """Load whole tensors into a model, spread or not."""
+    from torch.distributed.checkpoint.state_dict import set_model_state_dict
+
     named: Any = tensors
-    set_model_state_dict(model, named, options=SOME)
+    set_model_state_dict(model, named, options=_options(strict=False))
 
 
 def save_optimizer(
     folder: str, model: nn.Module, optimizer: torch.optim.Optimizer, writes: bool
 ) -> None:
     """Write the optimiser's state by parameter names; every process takes part."""
-    state = get_optimizer_state_dict(model, optimizer, options=WHOLE)
+    from torch.distributed.checkpoint.state_dict import get_optimizer_state_dict
+
+    options = _options(cpu_offload=True)
+    state = get_optimizer_state_dict(model, optimizer, options=options)
     if writes:
         torch.save(state, Path(folder) / OPTIMIZER)
 
 
 def load_optimizer(folder: str, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
     """The inverse of `save_optimizer`, on any number of processes."""
+    from torch.distributed.checkpoint.state_dict import set_optimizer_state_dict
+
     state: Any = torch.load(Path(folder) / OPTIMIZER, map_location="cpu", weights_only=True)
-    set_optimizer_state_dict(model, optimizer, state, options=SOME)
+    set_optimizer_state_dict(model, optimizer, state, options=_options(strict=False))
