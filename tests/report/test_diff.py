@@ -2,13 +2,11 @@
 
 import json
 import shutil
-import subprocess
-import sys
 
 import pandas as pd
 import pytest
 
-from vireo import config as cfg
+from tests import script
 from vireo.report import diff
 from vireo.tables import predictions
 
@@ -109,9 +107,8 @@ def test_command_line(other, vireo) -> None:
 
 def test_the_older_name(other) -> None:
     _, a, b = other
-    script = [sys.executable, str(cfg.HOME / "scripts/report.py"), "diff"]
-    done = subprocess.run([*script, str(a), str(b)], capture_output=True, text=True)
+    done = script.run("report", "diff", a, b)
     assert done.returncode == 0, done.stderr
     assert f"a: {a}" in done.stdout and "McNemar" in done.stdout
-    done = subprocess.run([*script, str(a)], capture_output=True, text=True)
+    done = script.run("report", "diff", a)
     assert done.returncode == 2 and "diff compares two results" in done.stderr

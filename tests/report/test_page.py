@@ -2,14 +2,12 @@
 
 import re
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
+from tests import script
 from tests.report.conftest import Outline, opened, printed
-from vireo import config as cfg
 from vireo.errors import VireoError
 from vireo.report import examples, load, page, plots
 
@@ -185,8 +183,7 @@ def test_check_fails_for_a_missed_number(world, tmp_path, vireo):
     done = vireo("report", missed, "--check")
     assert done.returncode == 1 and "too low" in done.stderr
     # the older name
-    script = [sys.executable, str(cfg.HOME / "scripts/report.py"), "check", str(missed)]
-    done = subprocess.run(script, capture_output=True, text=True)
+    done = script.run("report", "check", missed)
     assert done.returncode == 1 and "too low" in done.stderr
 
 

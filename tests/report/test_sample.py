@@ -2,12 +2,11 @@
 
 import json
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
+from tests import script
 from tests.e2e import world
 from vireo import config as cfg
 from vireo.commands import predict
@@ -231,19 +230,16 @@ def test_show_writes_the_page(small, vireo) -> None:
 
 
 def test_the_older_name_of_both(small) -> None:
-    script = [sys.executable, str(cfg.HOME / "scripts/infer.py")]
-    call = [*script, "tiny", "--video", "data/videos/film00.mp4", "--texts", "a dog", "a cat"]
-    done = subprocess.run(
-        [*call, "--config", mine(small), "--weights", "tiny.safetensors", "--device", "cpu"],
-        capture_output=True, text=True,
-    )  # fmt: skip
+    call = ["tiny", "--video", "data/videos/film00.mp4", "--texts", "a dog", "a cat"]
+    settings = ["--config", mine(small), "--weights", "tiny.safetensors", "--device", "cpu"]
+    done = script.run("infer", *call, *settings)
     assert done.returncode == 0, done.stderr
     assert len(done.stdout.splitlines()) == 2 and "%" in done.stdout
-    done = subprocess.run([*script, "tiny", "--texts", "a", "b"], capture_output=True)
-    assert done.returncode == 2 and b"--video" in done.stderr
-    done = subprocess.run([*script, "tiny", "--only", "1", "--show", "x"], capture_output=True)
-    assert done.returncode == 2 and b"--show FILE needs a benchmark and --only ID" in done.stderr
-    done = subprocess.run([*script, "tiny", "videomme"], capture_output=True)
-    assert done.returncode == 2 and b"--split, --items, --videos, --out" in done.stderr
-    done = subprocess.run([*script, "--help"], capture_output=True)
-    assert done.returncode == 0 and b"--video PATH" in done.stdout and b"vireo show" in done.stdout
+    done = script.run("infer", "tiny", "--texts", "a", "b")
+    assert done.returncode == 2 and "--video" in done.stderr
+    done = script.run("infer", "tiny", "--only", "1", "--show", "x")
+    assert done.returncode == 2 and "--show FILE needs a benchmark and --only ID" in done.stderr
+    done = script.run("infer", "tiny", "videomme")
+    assert done.returncode == 2 and "--split, --items, --videos, --out" in done.stderr
+    done = script.run("infer", "--help")
+    assert done.returncode == 0 and "--video PATH" in done.stdout and "vireo show" in done.stdout
