@@ -3,6 +3,8 @@
 import ast
 import gzip
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +13,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from tests import script
 from vireo.benchmarks import videomme
+from vireo.config import HOME
 from vireo.errors import VireoError
 
 GOLDEN = Path(__file__).parents[1] / "golden/videomme"
@@ -366,6 +368,11 @@ def test_official_files(items, tmp_path):
 # --- the official command line -------------------------------------------------------------------
 
 
+def evaluate(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(HOME / "scripts/evaluate.py"), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60)
+
+
 @pytest.fixture(scope="module")
 def full(tmp_path_factory) -> Path:
     path = tmp_path_factory.mktemp("full") / "results_full.json"
@@ -376,7 +383,7 @@ def full(tmp_path_factory) -> Path:
 def test_drop_in_for_the_official_script(full):
     expected = json.loads((GOLDEN / "expected.json").read_text())
     run = expected["runs"]["short_cat_task"]
-    done = script.run("evaluate", "videomme", "--results_file", str(full), *run["args"])
+    done = evaluate("videomme", "--results_file", str(full), *run["args"])
     assert done.returncode == run["rc"], done.stderr
     assert done.stdout == (GOLDEN / "stdout_short_cat_task.txt").read_text()
     assert "all questions: 425 of 900 = 47.2%, 132 unanswered" in done.stderr

@@ -1,6 +1,7 @@
 """scripts/prepare.py and scripts/score.py on a small Video-MME, as the workflow calls them."""
 
 import json
+import os
 import subprocess
 import sys
 from hashlib import sha256
@@ -9,7 +10,6 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from tests.script import run
 from vireo import config as cfg
 from vireo.config import HOME
 from vireo.inference import cache_key
@@ -51,6 +51,14 @@ benchmarks:
 """
 
 
+def script(name: str, *arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(HOME / f"scripts/{name}.py"), *map(str, arguments)]
+    environment = {k: v for k, v in os.environ.items() if k != "VIREO_CONFIG"}
+    return subprocess.run(
+        command, capture_output=True, text=True, cwd=cwd, env=environment, timeout=120
+    )
+
+
 @pytest.fixture(scope="module")
 def world(tmp_path_factory) -> Path:
     """A folder with data, receipt, items, shards of two splits in two parts, and a control."""
@@ -85,7 +93,7 @@ def world(tmp_path_factory) -> Path:
     (data / "x").write_bytes(b"weights")
     receipt = {"artifact": "w", "root": str(data), "files": {"x": {"size": 7, "sha256": "ab"}}}
     (root / "receipt.json").write_text(json.dumps({**receipt, "source": "test"}))
-    done = run(
+    done = script(
         *("prepare", "mini", "--sources", "data=receipt.json", "--config", "mine.yaml"),
         *("--items", "cache/items/mini.parquet", "--videos", "cache/items/mini.videos.parquet"),
         *("--log", "logs/prepare.log"),
@@ -141,7 +149,7 @@ def score(world: Path, run: str, out: str, splits=LENGTHS, control: bool = True,
         "shuffled_videos": [f.replace(".parquet", ".shuffled_videos.parquet") for f in shards]
     }
     (world / "controls.json").write_text(json.dumps(listed))
-    return run(
+    return script(
         *("score", "m", run, "--config", "mine.yaml", "--log", f"{out}.log"),
         *("--items", "cache/items/mini.parquet", "--videos", "cache/items/mini.videos.parquet"),
         *("--predictions", *(s for s in shards if s not in drop)),
@@ -191,7 +199,7 @@ def test_files_beside_it(scored, world):
     assert "Overall:  100.0%" in (folder / "official_scorer.txt").read_text()
     grouped = folder / "m_output_test.json"
     assert [v["missing"] for v in json.loads(grouped.read_text())] == [False] * 8 + [True]
-    done = run(
+    done = script(
         *("evaluate", "videomme", "--results_file", grouped, "--skip_missing"),
         *("--video_duration_type", "short,medium,long", "--return_categories_accuracy"),
         *("--return_sub_categories_accuracy", "--return_task_types_accuracy"),
@@ -245,7 +253,7 @@ def test_clear_errors(world):
     assert done.returncode == 1 and "did you mean 'mini'" in done.stderr
     items = pd.read_parquet(world / "cache/items/mini.parquet")
     items[items["id"] != "001-1"].to_parquet(world / "cache/fewer.parquet")
-    done = run(
+    done = script(
         *("score", "m", "mini_short", "--config", "mine.yaml", "--items", "cache/fewer.parquet"),
         *("--videos", "cache/items/mini.videos.parquet", "--out", "out/x.json"),
         *("--predictions", "shards/short/1-of-2.parquet"),
@@ -253,7 +261,7 @@ def test_clear_errors(world):
     )
     assert done.returncode == 1 and "another items" in done.stderr and "infer again" in done.stderr
     assert not (world / "out/x.json").exists()
-    done = run(
+    done = script(
         *("prepare", "mini", "--sources", "data=gone.json", "--config", "mine.yaml"),
         *("--items", "out/i.parquet", "--videos", "out/v.parquet"),
         cwd=world,
