@@ -585,7 +585,7 @@ def test_the_key_holds_what_changes_predictions_and_nothing_else(world):
         lambda: model.update(mean=[0, 0, 0]),
         lambda: world.config.update(tf32=True),
         lambda: bench.update(version=2),
-        lambda: bench["protocol"]["frames"].update(n=8),
+        lambda: bench["protocol"]["frames"].update(rule="fps", target=8.0),
         lambda: world.items.__setitem__("question", "why?"),
     ]
     seen = [base, key(world, b"other weights"), key(world, control="reversed_time")]
