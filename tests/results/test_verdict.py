@@ -129,3 +129,11 @@ def test_the_projects_own_table_is_readable():
     from vireo.config import HOME
 
     published.read(HOME / "config/published.tsv")
+
+
+def test_a_number_of_the_toy_world_is_a_target():
+    toy = Published("toy_viclip", "toy_videomme", "accuracy", 88.4, decimals=1, paper="toy")
+    verdict = judge(toy, 88.43, weights="ours")
+    assert verdict.reasons[0] == "88.43 against a target of 88.4 (gap +0.03)"
+    assert not any("published" in reason for reason in verdict.reasons)
+    assert "published" in judge(Published("m", "b", "top1", 64.8, 1), 64.8).reasons[0]

@@ -122,7 +122,8 @@ def _overview_plot(result: dict[str, Any], primary: dict[str, Any], mark: str) -
     """The headline, its controls and the published value on one scale."""
     rows = [_point("this run", primary["value"], primary["ci95"])]
     if primary["published"] is not None:
-        rows.append({**_point("published", primary["published"], None), "main": False})
+        label = primary.get("kind") or "published"
+        rows.append({**_point(label, primary["published"], None), "main": False})
     for name, control in result["controls"].items():
         label = CONTROLS.get(name, (name, ""))[0]
         rows.append({**_point(label, control["value"], control["ci95"]), "main": False})

@@ -214,7 +214,7 @@ def _table(name: str, made: list[Cell], place: int) -> dict[str, Any]:
         own = [row[benchmark, metric] for row in rows.values() if (benchmark, metric) in row]
         run = [cell for cell in own if cell.value is not None]
         if run:
-            what = f"{metric} on {benchmark}: ours and published"
+            what = f"{metric} on {benchmark}: ours and the table's"
             svg = plots.pairs([_pair(c) for c in own], run[0].unit, what, f"t{place}p{number_of}")
             figures.append({"plot": Markup(svg), "caption": f"{metric} on {benchmark}"})
     return {

@@ -137,6 +137,7 @@ def _metric(
         "bounds": bounds,
         "bounds_reason": why_no_bounds,
         "published": published.value if published else None,
+        "kind": published.kind if published else None,
         "source": (published.source or None) if published else None,
         "paper": (published.paper or None) if published else None,
         "table": (published.table or None) if published else None,

@@ -39,6 +39,11 @@ class Published:
     from_memory: bool = False
     note: str = ""
 
+    @property
+    def kind(self) -> str:
+        """ "target" for a number of our own toy world, which nobody published, else "published"."""
+        return "target" if self.paper == "toy" else "published"
+
     def tolerance_and_reason(self) -> tuple[float, str]:
         """The row's tolerance, else half the last printed digit + 0.1 point (both for percent)."""
         if self.tolerance is not None:

@@ -60,7 +60,11 @@ def judge(
     gap = value - published.value
     tolerance, why = published.tolerance_and_reason()
     facts = (gap, tolerance, why)
-    reasons = [f"{value:.4g} against {published.value:g} published (gap {gap:+.2f})"]
+    what = {
+        "published": f"{published.value:g} published",
+        "target": f"a target of {published.value:g}",
+    }
+    reasons = [f"{value:.4g} against {what[published.kind]} (gap {gap:+.2f})"]
     if published.from_memory:
         reasons.append("the published value is recalled from memory, not checked")
     if weights == "ours":
