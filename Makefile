@@ -1,5 +1,5 @@
 # The commands a contributor learns. `demo` and `test` set themselves up.
-.PHONY: setup demo test check check-all bench requirements clean help
+.PHONY: setup demo test check check-all bench gpu-check requirements clean help
 .DEFAULT_GOAL := help
 SHELL := /bin/bash
 
@@ -53,6 +53,9 @@ check-all: check ## everything: also slow, fault and cluster tests
 
 bench: setup ## every claim of speed against the reference procedure
 	@for b in bench/*.py; do $(BIN)/python $$b || exit 1; done
+
+gpu-check: setup ## measure the models and the scan on this machine's GPU, nine minutes, no network
+	$(BIN)/python bench/gpu.py
 
 requirements: setup ## pin again after an edit of pyproject.toml (newest versions: UPGRADE=--upgrade)
 	$(BIN)/uv pip compile --quiet $(UPGRADE) --no-emit-index-url --generate-hashes --all-extras --universal \
