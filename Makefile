@@ -27,7 +27,7 @@ setup: .venv/.ready ## make .venv with every pinned package
 	@# The command `vireo`, with the build tools that are pinned too.
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation -e .
 	@# Jobs start Python often: compile once instead of at every start. A few packages hold
-	@# templates that are not Python 3; they are not ours to mend.
+	@# templates that are not Python 3; they are not ours to fix.
 	@$(BIN)/python -m compileall -q -j 0 .venv/lib >/dev/null 2>&1 || true
 	@touch $@
 

@@ -85,7 +85,7 @@ def main() -> int:
 
 
 def fill(requests: list[DecodeRequest], limits: dict, folder: Path, name: str) -> dict:
-    """Decode what the store lacks; counts by status and flag, and the failed videos' reasons."""
+    """Decode what the store does not have; counts by status and flag, and reasons of failures."""
     began = time.monotonic()
     status: Counter[str] = Counter()
     flags: Counter[str] = Counter()

@@ -89,7 +89,8 @@ def parity_page() -> str:
     ]
     for path, note in parity_notes():
         cells = [cell.strip() for cell in note.split(" | ")]
-        cells += [""] * (3 - len(cells))
+        if len(cells) != 3:
+            raise SystemExit(f"{path}: write `# parity: behaviour | effect | option`: {note}")
         parts.append(f"| `{path}` | " + " | ".join(cells) + " |")
     return "\n".join([*parts, *reader_table()]) + "\n"
 

@@ -61,7 +61,7 @@ def roots(pairs: list[str], block: dict) -> dict[str, Path]:
         result[role] = receipt.place(path)
     missing = [role for role in block["sources"] if role not in result]
     if missing:
-        raise VireoError(f"--sources lacks the role {', '.join(missing)}")
+        raise VireoError(f"--sources does not have the role {', '.join(missing)}")
     return result
 
 

@@ -48,7 +48,7 @@ TARGETS = {
     "toy_videomamba_short/toy_actions": ("top1", 85.0, 2 * 12.5),
     "toy_videomamba_order/toy_order": ("top1", 80.0, 2 * 16.7),
 }
-AHEAD = 15.0  # points of ClipBERT over its blind twin; seeds 0, 1, 2: 31.5, 33.5, 19.2
+AHEAD = 15.0  # points of ClipBERT over its blind ablation; seeds 0, 1, 2: 31.5, 33.5, 19.2
 
 
 def problems_of_all(results: Path) -> list[str]:
@@ -73,7 +73,7 @@ def problems_of_all(results: Path) -> list[str]:
     sighted, blind = read("toy_clipbert/toy_sqa3d"), read("toy_clipbert_blind/toy_sqa3d")
     ahead = sighted["metrics"]["em1"]["value"] - blind["metrics"]["em1"]["value"]
     if ahead < AHEAD:
-        found.append(f"ClipBERT is {ahead:.1f} points ahead of its blind twin, under {AHEAD:g}")
+        found.append(f"ClipBERT is {ahead:.1f} points ahead of its blind ablation, under {AHEAD:g}")
     probes = {p["label"]: p for p in sighted["controls"]["shuffled_videos"]["probes"]}
     if probes["seen"]["drop"] < 15:
         found.append(f"shuffled rooms cost ClipBERT {probes['seen']['drop']:.1f} points, under 15")

@@ -1,4 +1,4 @@
-"""The configuration: what is shipped is valid, what is wrong is named with its mend."""
+"""The configuration: what is shipped is valid, what is wrong is named with its fix."""
 
 import json
 

@@ -28,7 +28,7 @@ def test_every_rule_has_log_benchmark_conda_and_resources() -> None:
     for path in (HOME / "rules").glob("*.smk"):
         for body in re.split(r"\n(?=rule )", path.read_text())[1:]:
             for need in ("log:", "benchmark:", "conda:", "resources:"):
-                assert need in body, f"{path.name}: {body.split(':')[0]} lacks {need}"
+                assert need in body, f"{path.name}: {body.split(':')[0]} does not have {need}"
             assert "retries:" not in body, "retries live in profiles, never in rules"
 
 

@@ -1,11 +1,11 @@
-"""One family of errors that people are meant to read: what is wrong, where, and what mends it."""
+"""One family of errors that people are meant to read: what is wrong, where, and what fixes it."""
 
 import difflib
 from collections.abc import Iterable
 
 
 class VireoError(Exception):
-    """A problem the user can mend; scripts print its text without a traceback and exit with 1."""
+    """A problem the user can fix; scripts print its text without a traceback and exit with 1."""
 
 
 def unknown(kind: str, name: str, known: Iterable[str], hint: str = "") -> VireoError:

@@ -105,7 +105,7 @@ def rows_of(name: str, items: pd.DataFrame, fps: float) -> pd.DataFrame:
     """Prediction rows as the StreamingModel engine writes them, from the lines of the vectors."""
     found = []
     for line in (GOLDEN / FILES[name][0]).read_text().splitlines():
-        one = mmduet_items.watched(json.loads(line))
+        one = mmduet_items.read_line(json.loads(line))
         answers = [t for t in one.turns if t["role"] == "assistant"]
         asked = [t for t in one.turns if t["role"] == "user"]
         value = {"fps": fps, "asked": asked, "answers": {"0.5": answers}}

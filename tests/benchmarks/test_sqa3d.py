@@ -170,5 +170,5 @@ def test_bad_annotations(tmp_path: Path) -> None:
         answers.read(tmp_path / "d.json")
     (tmp_path / "b").mkdir()
     (tmp_path / "b/test.jsonl").write_text('{"answer": "yes"}\n')
-    with pytest.raises(VireoError, match="line 1: lacks"):
+    with pytest.raises(VireoError, match="line 1: does not have"):
         sqa3d.items({"questions": tmp_path / "b"}, BLOCK)

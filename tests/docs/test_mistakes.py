@@ -114,7 +114,7 @@ def test_8_the_wrong_python(monkeypatch) -> None:
 
 
 def test_9_a_codec_that_is_lacking(monkeypatch) -> None:
-    monkeypatch.setattr(machine, "codecs_lacking", lambda: ["av1"])
+    monkeypatch.setattr(machine, "missing_codecs", lambda: ["av1"])
     (found,) = checks.python()
     assert quoted(9) in found.what
 
@@ -126,7 +126,7 @@ def test_10_an_old_key() -> None:
 
 
 def test_a_broken_download_resumes_by_itself(tmp_path) -> None:
-    """The other half of mistake 4: what Vireo downloads is continued, not spoiled."""
+    """The other half of mistake 4: what Vireo downloads is continued, not perturbed."""
     from vireo.fetch import http
 
     server = Server()

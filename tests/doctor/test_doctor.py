@@ -124,7 +124,7 @@ def test_a_small_machine(here, monkeypatch) -> None:
 
 def test_a_wrong_python_and_a_poor_pyav(here, monkeypatch) -> None:
     monkeypatch.setattr(sys, "version_info", (3, 9, 1))
-    monkeypatch.setattr(machine, "codecs_lacking", lambda: ["hevc", "av1"])
+    monkeypatch.setattr(machine, "missing_codecs", lambda: ["hevc", "av1"])
     text = said("viclip/videomme")[1]
     assert "Python 3.9 runs this; Vireo needs 3.11, 3.12 or 3.13 (make setup PYTHON=" in text
     assert "cannot decode hevc, av1: install the wheel that requirements.txt pins" in text
@@ -133,7 +133,7 @@ def test_a_wrong_python_and_a_poor_pyav(here, monkeypatch) -> None:
 def test_this_machine_can_be_asked() -> None:
     total, free = machine.memory()
     assert 0 < free <= total and machine.disk_free("not/there/yet") > 0
-    assert machine.cores() >= 1 and not machine.python_problem() and not machine.codecs_lacking()
+    assert machine.cores() >= 1 and not machine.python_problem() and not machine.missing_codecs()
 
 
 def files(root: Path, **contents: bytes) -> Path:

@@ -1,4 +1,4 @@
-"""Mistakes of a new user: each ends with one message that names the place and the mend."""
+"""Mistakes of a new user: each ends with one message that names the place and the fix."""
 
 import copy as copies
 import json

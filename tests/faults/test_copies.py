@@ -85,7 +85,7 @@ def test_two_copies_of_a_shard_at_once(started, finished, checkout) -> None:
     assert len(files()) == 2
     for file in files():
         lines = file.read_bytes().splitlines()
-        assert len(list(journal.rows_of(file))) == len(lines) - 1, "a torn line"
+        assert len(list(journal.rows_of(file))) == len(lines) - 1, "a truncated line"
     rows = predictions.read(out).set_index("id").sort_index()
     same(rows, finished.predictions())
     counts = place.journalled()

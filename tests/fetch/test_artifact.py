@@ -205,7 +205,7 @@ class TestOwnCopy:
         with pytest.raises(VireoError, match=r"paths.thing names nowhere.*config.yaml"):
             go(self.block, paths={"thing": "nowhere"})
         (tmp_path / "empty").mkdir()
-        with pytest.raises(VireoError, match=r"lacks w.pth"):
+        with pytest.raises(VireoError, match=r"does not have w.pth"):
             go(self.block, paths={"thing": "empty"})
 
     def test_hash_is_read_once(self, tmp_path, monkeypatch):
@@ -241,7 +241,9 @@ class TestDataSet:
     def test_own_folder_in_either_layout(self, tmp_path, caplog):
         (tmp_path / "own/videos").mkdir(parents=True)
         (tmp_path / "own/test.parquet").write_bytes(b"p")
-        with pytest.raises(VireoError, match=r"lacks videos: videos/\*.mp4 or output/\*/fr"):
+        with pytest.raises(
+            VireoError, match=r"does not have videos: videos/\*.mp4 or output/\*/fr"
+        ):
             go(VIDEOS, paths={"thing": "own"})
         (tmp_path / "own/videos/a.mp4").write_bytes(b"v")
         made = go(VIDEOS, paths={"thing": "own"})

@@ -1,4 +1,4 @@
-"""The journal: nothing flushed is lost, nothing torn is believed, files may come in any order."""
+"""The journal: nothing flushed is lost, nothing truncated is believed, in any order of files."""
 
 import json
 import os

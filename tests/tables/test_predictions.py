@@ -49,9 +49,9 @@ def test_duplicates_and_unknown_statuses_are_refused(tmp_path):
 def test_files_that_are_no_predictions(tmp_path):
     with pytest.raises(VireoError, match="not found"):
         P.read(tmp_path / "absent")
-    (tmp_path / "torn").write_bytes(b"PAR1 and no more")
-    with pytest.raises(VireoError, match="torn"):
-        P.read(tmp_path / "torn")
+    (tmp_path / "truncated").write_bytes(b"PAR1 and no more")
+    with pytest.raises(VireoError, match="truncated"):
+        P.read(tmp_path / "truncated")
     table = pa.Table.from_pylist([row("a")], schema=P.SCHEMA)
     other = table.append_column("colour", pa.array(["red"])).drop_columns(["frames"])
     pq.write_table(other, tmp_path / "other")

@@ -1,4 +1,4 @@
-"""Torn files are put aside, whole ones and foreign ones are left alone."""
+"""Truncated files are put aside, whole ones and foreign ones are left alone."""
 
 import json
 import signal

@@ -39,8 +39,8 @@ NEEDS = "Classifier"
 PREDICTS = "classes"
 FORMATS = ("kinetics", "ssv2", *action_lists.FORMATS)
 MERGES = ("faithful", "all_windows")
-# parity: VideoMamba's and UMT's merge takes the arg-max, so of equal scores the lowest class wins
-# (`options.ties: highest` is ViCLIP's rule)
+# parity: VideoMamba's and UMT's merge takes the arg-max, so of equal scores the lowest class wins |
+# bfloat16 logits tie often | `options.ties: highest`
 TIES = "lowest"
 LAST_FRAME = 1e-3  # seconds, less than one frame
 SUSPICIOUS = 0.3  # top-1 that a renaming of the classes may add before it looks like a mix-up
@@ -126,7 +126,8 @@ def _windows(
     if entry.duration is None:
         raise VireoError(f"{path}: windows of {entry.path!r} need its duration in the list")
     cut = views.windows(entry.duration, wanted["length"], wanted["stride"])
-    # parity: the frame at a window's end belongs to it
+    # parity: the frame at a window's end belongs to it | one frame more at the end of a window |
+    # none
     return [
         {**row, "id": f"{row['id']}#{number}", "start": float(start), "end": end + LAST_FRAME}
         for number, (start, end) in enumerate(cut)
@@ -172,7 +173,8 @@ def gathered(
     options = block.get("options") or {}
     if options.get("merge", "faithful") not in MERGES:
         raise unknown("merge of windows", options["merge"], MERGES)
-    # parity: the reference merges windows under one name and keeps the first it meets
+    # parity: the reference merges windows under one name and keeps the first it meets | windows of
+    # a long video but the first do not count | `options.merge: all_windows`
     every = every or options.get("merge") == "all_windows"
     done = user_files.check_predictions(predictions)
     by_id = {id: list(rows) for id, rows in done.groupby("id", sort=False)["scores"]}
@@ -293,7 +295,8 @@ def evaluate(args: Namespace) -> str:
     if labels.dtype.kind not in "iu" or labels.min() < 0 or labels.max() >= logits.shape[1]:
         raise VireoError(f"{args.views}: labels must be numbers of the {logits.shape[1]} classes")
     pairs = dict.fromkeys(zip(ids.tolist(), labels.tolist(), strict=True))
-    # parity: of several labels of one id the last counts
+    # parity: of several labels of one id the last counts | a list that repeats a video, with a
+    # warning | none
     number = dict(zip(ids.tolist(), labels.tolist(), strict=True))
     if len(pairs) > len(number):
         log.warning(

@@ -19,7 +19,13 @@ import pandas as pd
 
 from vireo.benchmarks.annotations import mmduet_items, user_files
 from vireo.benchmarks.annotations import moments as moment_files
-from vireo.benchmarks.annotations.mmduet_items import PREDICTS, Watched, export, prompts, videos
+from vireo.benchmarks.annotations.mmduet_items import (
+    PREDICTS,
+    StreamedVideo,
+    export,
+    prompts,
+    videos,
+)
 from vireo.metrics import grounding
 from vireo.metrics.scores import Metric, Scores
 from vireo.tables import items as item_table
@@ -42,7 +48,7 @@ def level(threshold: float) -> int:
 
 
 def overlaps(
-    gold: dict[str, list[list[float]]], predicted: dict[str, Watched], window: int
+    gold: dict[str, list[list[float]]], predicted: dict[str, StreamedVideo], window: int
 ) -> dict[str, list[float]]:
     """Question id -> IoU at every threshold, for questions with a prediction."""
     return {

@@ -84,7 +84,7 @@ def evaluate(args: Namespace) -> str:
     (judged by the original code) are not judged again."""
     entries = mmduet_items.gold_entries(args.gold_file, ["answer", "conversation"])
     lines = user_files.objects(args.pred_file)
-    ids = [mmduet_items.watched(line, args.pred_file).id for line in lines]
+    ids = [mmduet_items.read_line(line, args.pred_file).id for line in lines]
     files = (args.gold_file, args.pred_file)
     both = user_files.matched(entries, ids, files, args.max_unmatched)
     # parity: every line counts, also when it repeats a question

@@ -19,7 +19,13 @@ import pandas as pd
 
 from vireo.benchmarks.annotations import mmduet_items, user_files
 from vireo.benchmarks.annotations import moments as moment_files
-from vireo.benchmarks.annotations.mmduet_items import PREDICTS, Watched, export, prompts, videos
+from vireo.benchmarks.annotations.mmduet_items import (
+    PREDICTS,
+    StreamedVideo,
+    export,
+    prompts,
+    videos,
+)
 from vireo.errors import VireoError
 from vireo.metrics import highlight
 from vireo.metrics.grounding import WINDOWS
@@ -45,7 +51,7 @@ def items(sources: dict[str, Path], block: dict[str, Any]) -> pd.DataFrame:
     return mmduet_items.item_rows(entries, block["splits"][0], path, ["release"])
 
 
-def clips(predicted: dict[str, Watched], window: int) -> dict[str, np.ndarray]:
+def clips(predicted: dict[str, StreamedVideo], window: int) -> dict[str, np.ndarray]:
     """Question id -> scores of its 2-second clips."""
     return {
         id: highlight.clip_scores(one.times, one.relevance, window) for id, one in predicted.items()

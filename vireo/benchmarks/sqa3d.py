@@ -189,7 +189,8 @@ def _by_label(args: Namespace) -> list[tuple[str | None, str, str]]:
     for number, entry in enumerate(results):
         try:
             label, data = int(entry["answer"]), entry["data"]
-            # parity: a label without an answer stops the reference; here it is wrong
+            # parity: a label without an answer stops the reference; here it is wrong | none where
+            # the dictionary is complete | none
             known = 0 <= label < len(names)
             one = (names[label] if known else None, str(data["answer"]), str(data["answer_type"]))
             id = str(entry.get("question_id", f"entry {number}"))
@@ -202,7 +203,8 @@ def _by_label(args: Namespace) -> list[tuple[str | None, str, str]]:
             raise VireoError(
                 f"{args.results_file}: entry {number}: {unknown('answer_type', one[2], qa.TYPES)}"
             )
-        # parity: of a repeated question the last result counts
+        # parity: of a repeated question the last result counts | files that repeat one, with a
+        # warning | none
         found[id] = one
         ids.append(id)
         outside += not known

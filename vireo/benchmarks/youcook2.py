@@ -1,4 +1,4 @@
-"""YouCook2 dense captioning: what happens when, from what a watcher says while the video plays.
+"""YouCook2 dense captioning: what happens when, from a streaming model's replies.
 
 Facts: docs/reference/mmduet.md section 3.1. The original evaluator drops the first caption of every
 video and mixes SODA_c's columns beyond ten captions; the defaults reproduce it, `keep_first`,

@@ -63,7 +63,7 @@ def python() -> Iterator[Finding]:
     """What is wrong with the interpreter and the decoding library."""
     if problem := machine.python_problem():
         yield Finding("problem", problem)
-    if lacking := machine.codecs_lacking():
+    if lacking := machine.missing_codecs():
         yield Finding(
             "problem",
             f"PyAV here cannot decode {', '.join(lacking)}: install the wheel that "

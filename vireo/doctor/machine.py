@@ -89,7 +89,7 @@ def java_problem() -> str:
     return coco.missing() or ""
 
 
-def codecs_lacking() -> list[str]:
+def missing_codecs() -> list[str]:
     """Usual codecs that the installed PyAV cannot decode."""
     if find_spec("av") is None:
         return list(CODECS)

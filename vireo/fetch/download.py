@@ -35,7 +35,7 @@ class Downloader:
         self.used: list[str] = []
 
     def run(self) -> str:
-        """Fetch and unpack what lacks; returns where it came from, for the receipt."""
+        """Fetch and unpack what is missing; returns where it came from, for the receipt."""
         if not local.inspect(self.block, self.root).complete:
             self._unpack_present()
             todo = [] if local.inspect(self.block, self.root).complete else self._todo()

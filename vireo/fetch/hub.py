@@ -151,7 +151,7 @@ def _no_route(error: Exception) -> bool:
 
 @contextmanager
 def _plain_errors(repo: str) -> Iterator[None]:
-    """Turn the library's exceptions into ours, naming the repository and the mend."""
+    """Turn the library's exceptions into ours, naming the repository and the fix."""
     from huggingface_hub import errors
 
     page = f"https://huggingface.co/{repo}"

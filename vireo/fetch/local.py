@@ -149,24 +149,24 @@ def _matches(root: Path, patterns: list[str]) -> list[Path]:
 def check(entry: Block, path: Path, artifact: str) -> None:
     """Raise VireoError when a file is not the declared one (size, sha256)."""
     size, sha256 = path.stat().st_size, entry.get("sha256")
-    mend = (
+    fix = (
         f"Delete it and run again, or get it anew; to use another file on purpose, name the file "
         f"itself under another name in `paths: {{{artifact}: …}}`"
     )
     if entry.get("size") is not None and size != entry["size"]:
         raise VireoError(
             f"{path} has {size} bytes, {entry['name']} has {entry['size']}: truncated or another "
-            f"file. {mend}"
+            f"file. {fix}"
         )
     if sha256 and receipt.hash_of(path) != sha256.lower():
         raise VireoError(
             f"{path} is damaged or another file: sha256 is {receipt.hash_of(path)}, "
-            f"{sha256.lower()} expected. {mend}"
+            f"{sha256.lower()} expected. {fix}"
         )
 
 
 def use_own(artifact: str, block: Block, where: str) -> tuple[Path, State, str]:
-    """Use the user's own copy at `where`: (root, state, source); VireoError says what lacks."""
+    """The user's copy at `where`: (root, state, source); VireoError says what is missing."""
     path = Path(where).expanduser()
     key = f"paths.{artifact}"
     if not path.exists():
@@ -193,7 +193,9 @@ def use_own(artifact: str, block: Block, where: str) -> tuple[Path, State, str]:
             else "Correct the path, or remove it to have the artifact fetched"
         )
         raise VireoError(
-            f"{key}: {path} lacks " + "; ".join(state.missing) + f". {hint} (config/config.yaml)"
+            f"{key}: {path} does not have "
+            + "; ".join(state.missing)
+            + f". {hint} (config/config.yaml)"
         )
     for entry in block.get("files", []):
         at = find(entry, path)
@@ -203,7 +205,7 @@ def use_own(artifact: str, block: Block, where: str) -> tuple[Path, State, str]:
 
 
 def describe_missing(artifact: str, block: Block, config: Block) -> str:
-    """What lacks of an artifact and the manual steps that mend it; "" when nothing does.
+    """What is missing of an artifact and the manual steps that fix it; "" when nothing does.
 
     For error texts, the workflow's dry run and the doctor. Reads folders, never the network.
     """
@@ -230,7 +232,9 @@ def describe_missing(artifact: str, block: Block, config: Block) -> str:
     lines.append(f"  Then put it into {root.resolve()}/, or name your copy in config/config.yaml:")
     lines.append(f"    paths: {{{artifact}: /your/folder}}")
     if state.fewer or block.get("wants"):
-        lines.append("  A folder named there may be incomplete: what lacks is reported as missing.")
+        lines.append(
+            "  A folder named there may be incomplete: what is missing is reported as missing."
+        )
     return "\n".join(lines)
 
 
@@ -240,7 +244,7 @@ def take_quickly(block: Block, where: str) -> None:
     if not path.exists():
         raise VireoError(f"{path} does not exist")
     if path.is_dir() and (missing := inspect(block, path).missing):
-        raise VireoError(f"{path} lacks " + "; ".join(missing))
+        raise VireoError(f"{path} does not have " + "; ".join(missing))
 
 
 def total_size(block: Block) -> int | None:

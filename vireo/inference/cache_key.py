@@ -139,7 +139,7 @@ def texts_key(
 def embeddings_key(
     config: cfg.Config, model: str, weights: Path | None, protocol: dict[str, Any]
 ) -> str:
-    """Name of the folder with a watcher's frame embeddings, whatever the benchmark."""
+    """Name of the folder with a streaming model's frame embeddings, whatever the benchmark."""
     rule = {k: v for k, v in protocol.get("frames", {}).items() if k != "store"}
     return digest([_model(config, model, weights), rule, protocol.get("resize"), ENGINE])
 

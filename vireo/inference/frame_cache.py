@@ -1,4 +1,4 @@
-"""What a watcher's tower made of a video's frames, kept for whoever asks about the video again.
+"""What a streaming model's tower made of a video's frames, cached for later questions on it.
 
 One file per video under cache/embeddings/<key>, where the key names the weights and how frames are
 chosen and sized, but no benchmark, question or threshold: all of these share it. A video that is

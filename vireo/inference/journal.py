@@ -140,13 +140,13 @@ class Journal:
 
 
 def rows_of(path: str | Path) -> Iterator[Row]:
-    """Prediction rows of one file; torn, foreign and damaged lines are passed over."""
+    """Prediction rows of one file; truncated, foreign and damaged lines are passed over."""
     for _, row in _rows(path):
         yield row
 
 
 def header(path: str | Path) -> dict[str, Any] | None:
-    """First line of a journal file (`key`, `host`, `pid`, `started`), None when it is torn."""
+    """First line of a journal file (`key`, `host`, `pid`, `started`), None when it is truncated."""
     return next((row for _, row in _lines(path) if row.get("journal") == 1), None)
 
 

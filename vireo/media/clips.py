@@ -27,7 +27,8 @@ def frames_of(start: float, span: float, frames: int, n: int, ticks: int = TICKS
     """`n` frame numbers of the clip that begins at `start` (a fraction) and spans `span` frames."""
     first_tick, last_tick = int(start * ticks), int((start + span - 1) * ticks)
     first = min(-(-first_tick // ticks), frames - 1)
-    # parity: the reader goes on up to and including the first frame after the clip
+    # parity: the reader goes on up to and including the first frame after the clip | one frame more
+    # to choose from | none
     last = min(last_tick // ticks + 1, frames - 1)
     within = np.clip(_linspace(span - 1, n), 0, max(last - first, 0))
     return [first + int(k) for k in within]

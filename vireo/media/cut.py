@@ -59,7 +59,7 @@ def seconds(value: Any) -> float:
 def rows(path: Path) -> Iterator[Row]:
     """Rows of a list: JSON lines, a JSON array, or CSV with InternVid's columns.
 
-    VireoError names the place of a row that lacks a column or ends before it starts.
+    VireoError names the place of a row that does not have a column or ends before it starts.
     """
     for number, entry in enumerate(_entries(path), 1):
         where = f"{path}, row {number}"

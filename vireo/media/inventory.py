@@ -69,7 +69,7 @@ def refuse_paths(ids: Iterable[str]) -> None:
         if not name or name in (".", "..") or any(c in name for c in "/\\\0"):
             raise VireoError(
                 f"video id {name!r} is refused: it must be a plain name without '/', '\\' or NUL;"
-                " mend the annotation file"
+                " fix the annotation file"
             )
 
 

@@ -72,7 +72,7 @@ def _open(folder: str) -> lmdb.Environment:
         found = lmdb.open(folder, readonly=True, create=False, lock=False, readahead=False)
     except lmdb.Error as error:
         raise VireoError(f"{folder} cannot be opened as an LMDB: {error}") from error
-    # Reading a page that a cut file lacks would end the process with SIGBUS.
+    # Reading a page that a cut file does not have would end the process with SIGBUS.
     size = (Path(folder) / "data.mdb").stat().st_size
     whole = (found.info()["last_pgno"] + 1) * found.stat()["psize"]
     if size < whole:

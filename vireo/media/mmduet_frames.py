@@ -37,7 +37,8 @@ def accumulated(
         if now >= len(chosen) / wanted_rate:
             chosen.append(frame)
         now += 1 / rate
-    # parity: frames are later stamped i / target, also where the source gave fewer
+    # parity: frames are later stamped i / target, also where the source gave fewer | times of
+    # replies in videos slower than the target rate | none
     return chosen
 
 

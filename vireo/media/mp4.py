@@ -25,7 +25,8 @@ def write(pictures: Iterable[bytes], path: str | Path, size: int = SIZE) -> int:
     """
     count = 0
     with atomic(path, suffix=".mp4") as tmp:
-        # parity: the aspect ratio is not kept, and bilinear resizing does not antialias
+        # parity: the aspect ratio is not kept, and bilinear resizing does not antialias | SQA3D's
+        # videos are squeezed and aliased | `size`
         fourcc = cv2.VideoWriter.fourcc(*"mp4v")
         film = cv2.VideoWriter(str(tmp), fourcc, RATE, (size, size))
         if not film.isOpened():

@@ -47,7 +47,8 @@ def uniform_stride(frames: int, n: int = 8) -> Pick:
     Of 8 to 15 frames it takes the first 8, of 300 it never sees the last 40; the released
     demo does so. Fewer than n (where the reference stops) are padded and flagged.
     """
-    # parity: frames2tensor's step rule ignores the tail of the video
+    # parity: frames2tensor's step rule ignores the tail of the video | up to n - 1 eighths of the
+    # last step are never seen | `frames: {rule: uniform_stride}`
     step = max(frames // n, 1)
     return _padded(list(range(0, frames, step))[:n], n)
 
@@ -62,7 +63,7 @@ def rand(frames: int, n: int = 8, seed: int = 0, epoch: int = 0, index: int = 0)
     rng = np.random.default_rng([seed, epoch, index])
     parts = _intervals(frames, n)
     # parity: the last frame of a part is never chosen; one part too short to draw from makes the
-    # whole choice a sorted random subset
+    # whole choice a sorted random subset | training frames only | none
     if all(b > a for a, b in parts):
         return _padded([int(rng.integers(a, b)) for a, b in parts], n)
     return _padded(sorted(rng.permutation(frames)[: len(parts)].tolist()), n)
@@ -121,7 +122,8 @@ def slicer_then_stride(
     With `dedupe: false` the segment middles stay as they are. Fewer than n left: padded, flagged.
     """
     chosen = slicer(frames, candidates).indices
-    # parity: the extractor names files by second, so later frames overwrite earlier ones
+    # parity: the extractor names files by second, so later frames overwrite earlier ones | short
+    # videos give fewer candidates | `frames: {dedupe: false}`
     kept = same_second(chosen, rate) if dedupe else chosen
     pick = uniform_stride(len(kept), n)
     return Pick([kept[i] for i in pick.indices], pick.flags)

@@ -48,7 +48,8 @@ def convert(request: DecodeRequest, max_pixels: int) -> DecodedClip:
                 raise SensError(f"{request.path}: {width}x{height} pixels (decode.max_pixels)")
             counts["sensor_frames"] = sens.header.frames
 
-            # parity: frames whose tracking was lost are kept
+            # parity: frames whose tracking was lost are kept | SQA3D's videos hold frames without a
+            # pose | none
             shown = _pictures(sens, request.rule["every"], counts)
             counts["frames"] = mp4.write(shown, request.rule["out"])
     except VireoError as error:

@@ -164,7 +164,7 @@ class Video(Container):
         """Frames decoded from keyframe number `slot` on, or from the nearest earlier usable one.
 
         A keyframe from which decoding does not start cleanly (damaged, behind the place where the
-        demuxer lands, or a refresh point that lacks its references) is struck off the list.
+        demuxer lands, or a refresh point that does not have its references) is struck off the list.
         """
         keys = self.index.keys
         while slot >= 0:

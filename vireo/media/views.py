@@ -64,7 +64,8 @@ def halves(frames: int, n: int, segments: int = 2, segment: int = 0) -> list[int
     if segments == 1:
         return middles
     if segments != 2:
-        # parity: the reference takes every second frame whatever the number of segments
+        # parity: the reference takes every second frame whatever the number of segments | more than
+        # two segments are refused | none
         raise VireoError(f"views: SSv2 has 1 or 2 segments, not {segments}")
     return sorted([int(tick * i) for i in range(n)] + middles)[segment::2]
 
@@ -132,7 +133,8 @@ def long_side_crop(frames: np.ndarray, size: int, crops: int, crop: int) -> np.n
         raise VireoError(f"views: crop {crop} of {crops}")
     height, width = frames.shape[1:3]
     room = max(height, width) - size
-    # parity: offsets are cut, not rounded (SSv2's reader would divide by zero for a single crop)
+    # parity: offsets are cut, not rounded (SSv2's reader would divide by zero for a single crop) |
+    # crops half a pixel to the side | none
     offset = int(room / 2) if crops == 1 else int(crop * (room / (crops - 1)))
     if height >= width:
         return frames[:, offset : offset + size]

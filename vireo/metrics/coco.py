@@ -201,7 +201,8 @@ def cider(pairs: Sequence[tuple[str, str]]) -> tuple[float, list[float]]:
         for gram, times in grams.items():
             weight = times * (count - math.log(max(1.0, frequency[gram])))
             parts[len(gram) - 1][gram] = weight
-            length += times if len(gram) == 2 else 0  # parity: length is counted in bigrams
+            # parity: length is counted in bigrams | CIDEr-D's penalty for length | none
+            length += times if len(gram) == 2 else 0
         norms = [math.sqrt(sum(w * w for w in part.values())) for part in parts]
         return parts, norms, length
 

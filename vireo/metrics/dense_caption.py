@@ -1,4 +1,4 @@
-"""Dense captioning (YouCook2): segments from a watcher's answers, then F1, CIDEr, METEOR, SODA_c.
+"""Dense captioning (YouCook2): segments from replies, then F1, CIDEr, METEOR, SODA_c.
 
 Facts: docs/reference/mmduet.md section 3.1 (`evaluate.py --func dense_captioning`, `test/dvc`). All
 numbers are per video first, then averaged; everything that needs METEOR or its tokenizer is None
@@ -56,10 +56,12 @@ def built(turns: Sequence[dict[str, Any]], keep_first: bool = False) -> Segments
         if merged and merged[-1][1] == turn["content"]:
             merged.pop()
         merged.append((turn["time"], turn["content"]))
-    # parity: the two ends of a span are sorted, whatever the order of the turns
+    # parity: the two ends of a span are sorted, whatever the order of the turns | F1 of files whose
+    # turns are not in order | none
     spans = [sorted((before[0], after[0])) for before, after in itertools.pairwise(merged)]
     captions = [text for _, text in merged[1:]]
-    # parity: the first caption has no start and is dropped
+    # parity: the first caption has no start and is dropped | one caption a video less |
+    # `options.keep_first: true`
     if keep_first and merged:
         spans.insert(0, [0.0, merged[0][0]])
         captions.insert(0, merged[0][1])
@@ -68,7 +70,8 @@ def built(turns: Sequence[dict[str, Any]], keep_first: bool = False) -> Segments
 
 def gold(answers: Sequence[dict[str, Any]], name: str = "") -> Segments:
     """Gold answers (`content`, `time` [start, end]) -> segments with the captions as scored."""
-    # parity: captions are joined to a paragraph and split again, which adds full stops
+    # parity: captions are joined to a paragraph and split again, which adds full stops | a full
+    # stop more in gold captions | none
     joined = ". ".join(answer["content"].replace(". ", ", ") for answer in answers)
     captions = [f"{part}." for part in joined.split(". ")]
     if len(captions) != len(answers):
@@ -123,11 +126,13 @@ def _soda(
     if not count or not g.captions:
         return 0.0
     # parity: scores come back ordered by the caption's number as a text ("0", "1", "10", "2", …),
-    # the overlaps by number; more than ten captions are therefore mixed up
+    # the overlaps by number; more than ten captions are therefore mixed up | SODA_c of videos with
+    # more than ten captions | `options.numeric_order: true`
     order = list(range(count)) if numeric_order else sorted(range(count), key=str)
     rows = []
     for caption in g.captions:
-        # parity: the prediction is METEOR's reference, the gold caption its hypothesis
+        # parity: the prediction is METEOR's reference, the gold caption its hypothesis | METEOR is
+        # not symmetric: other values | none
         pairs = [(words[p.captions[j]], words[caption]) for j in order]
         rows.append(meteor.score(pairs)[1])
     best = best_order(np.array(rows) * ious)
@@ -193,7 +198,8 @@ def _with_java(
         p, g = predicted.get(video, empty), true[video]
         ious = overlap(p, g)
         plan[video] = [list(_pairs(p, g, ious, level, rng)) for level in LEVELS]
-    # parity: paragraphs keep their words as they are, only the other captions are tokenised
+    # parity: paragraphs keep their words as they are, only the other captions are tokenised |
+    # paragraph scores of captions with contractions | none
     paragraphs = [
         (_paragraph(true[video].captions), _paragraph(predicted.get(video, empty).captions))
         for video in ids

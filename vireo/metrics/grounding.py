@@ -10,6 +10,7 @@ import numpy as np
 
 WINDOWS = tuple(range(15))
 # parity: 0.30, 0.32, … as floating-point steps; a score that equals a threshold may fall either way
+# | frames at exactly a threshold | none
 THRESHOLDS = tuple(np.arange(0.30, 0.71, 0.02).tolist())
 LEVELS = (0.3, 0.5, 0.7)
 
@@ -26,7 +27,7 @@ def normalise(scores: np.ndarray) -> np.ndarray:
     """To 0..1 over the video; constant scores become NaN, which no threshold passes."""
     low, high = (scores.min(), scores.max()) if len(scores) else (0.0, 0.0)
     if not high > low:
-        # parity: 0 / 0, so that such a video has no positive frame
+        # parity: 0 / 0, so that such a video has no positive frame | such a video has IoU 0 | none
         return np.full(len(scores), np.nan)
     return (scores - low) / (high - low)
 

@@ -62,7 +62,8 @@ def evaluate(
     gold: Sequence[dict[str, Any]], predictions: dict[Any, np.ndarray]
 ) -> dict[str, dict[str, float]]:
     """Level -> HL-mAP and HL-Hit1 in percent, over the queries that have a prediction."""
-    # parity: queries without prediction are left out
+    # parity: queries without prediction are left out | the mean is over fewer queries | none;
+    # coverage says how many
     known = [entry for entry in gold if entry["qid"] in predictions]
     result = {}
     for name, least in LEVELS.items():

@@ -121,7 +121,7 @@ class Judge:
                 row = json.loads(line)
                 known[row["id"]] = row["reply"]
             except (ValueError, KeyError, TypeError):
-                continue  # torn by a kill
+                continue  # truncated by a kill
         return known
 
     def _ask(self, pairs: list[Pair]) -> Iterable[tuple[Pair, str]]:

@@ -75,7 +75,7 @@ class Summary:
 
     def line(self) -> str:
         """As the original analysis prints it."""
-        # parity: NumPy's rounding, which takes 2.775 to 2.78
+        # parity: NumPy's rounding, which takes 2.775 to 2.78 | the last printed digit | none
         score, turns, distinct = (
             float(np.round(v, 2)) for v in (self.score, self.turns, self.distinct)
         )

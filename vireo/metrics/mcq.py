@@ -12,7 +12,8 @@ from typing import Any
 from vireo.errors import VireoError, unknown
 
 # parity: deleted wherever they stand, case-sensitive, in this order. Entries 5 and 6 are each two
-# phrases that the authors meant to keep apart, so in practice they never match.
+# phrases that the authors meant to keep apart, so in practice they never match | which letter is
+# read out of a free reply | none
 DELETED = (
     "The best answer is",
     "The correct answer is",

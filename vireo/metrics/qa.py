@@ -12,7 +12,8 @@ TYPES = ("what", "is", "how", "can", "which", "others")
 def question_type(question: str) -> str:
     """First word of a question, in lower case, if it is one of the five; else `others`."""
     first = question.split(" ")[0].lower()
-    # parity: split at blanks only, so "What's" and a leading blank are `others`
+    # parity: split at blanks only, so "What's" and a leading blank are `others` | accuracy by
+    # question type | none
     return first if first in TYPES[:-1] else "others"
 
 

@@ -45,7 +45,8 @@ def recalls(
     texts: list[list[int]] = [[] for _ in range(len(video_to_text))]
     for text, video in enumerate(owner):
         texts[video].append(text)
-    # parity: a video without texts stands in no list of the reference either
+    # parity: a video without texts stands in no list of the reference either | video-to-text recall
+    # is over videos with texts | none
     asked = [video for video, own in enumerate(texts) if own]
     places = {
         "txt": ranks(video_to_text[asked], [texts[video] for video in asked]),

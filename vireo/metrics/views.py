@@ -45,7 +45,8 @@ def gather(views: Iterable[View], all_windows: bool = False) -> dict[str, Video]
     found: dict[str, Video] = {}
     seen: set[tuple[object, ...]] = set()
     for view in views:
-        # parity: windows of a video have the same chunk and crop, all but the first are dropped
+        # parity: windows of a video have the same chunk and crop, all but the first are dropped | a
+        # long video is judged by its first window | `options.merge: all_windows`
         place: tuple[object, ...] = (view.id, view.chunk + view.crop)
         if all_windows:
             place = (view.id, view.chunk, view.crop, view.scores.tobytes())

@@ -37,7 +37,7 @@ def arch(
     """`given` with `defaults` for the keys that it leaves out.
 
     VireoError for unknown keys, for missing ones of `required`, and for a value that is no multiple
-    of its partner in `multiples` (pairs that the arch lacks are left out). `what` is the beginning
+    of its partner in `multiples` (pairs that the arch has not are left out). `what` is the start
     of a sentence: "a viclip arch".
     """
     known = [*required, *defaults]

@@ -134,7 +134,7 @@ def torch_zip(path: Path, size: int) -> Any:
             """Offset and length of a member, which PyTorch stores uncompressed."""
             info = members.get(f"{root}/{name}")
             if info is None:
-                raise VireoError(f"the archive lacks {show(name)}")
+                raise VireoError(f"the archive does not have {show(name)}")
             if info.compress_type != zipfile.ZIP_STORED:
                 raise VireoError(f"{show(name)} is compressed, which PyTorch never does")
             handle.seek(info.header_offset)

@@ -100,7 +100,7 @@ def _short(value: Any) -> str:
 def _rows(
     paths: list[Path], a: dict[str, Any], b: dict[str, Any], config: cfg.Config
 ) -> Iterator[str]:
-    """Items that one of them lacks, other frames, and flipped answers."""
+    """Items that one of them does not have, other frames, and flipped answers."""
     try:
         tables_of = [predictions.read(p.with_suffix("") / "predictions.parquet") for p in paths]
     except VireoError as error:

@@ -116,7 +116,7 @@ def _named(prediction: Any, names: list[str]) -> Any:
 
 
 def _spoken(prediction: Any) -> str:
-    """What a watcher said under its first threshold, with the seconds."""
+    """What a streaming model said under its first threshold, with the seconds."""
     try:
         answers = json.loads(prediction)["answers"]
         turns: list[dict[str, Any]] = next(iter(answers.values()), [])

@@ -76,7 +76,7 @@ def finish(folder: Path, meta: dict[str, Any]) -> Path:
     files.write_json(folder / "manifest.json", {"meta": meta, "files": listing})
     _sync(folder)
     root, final = folder.parent, folder.with_name(folder.name[1:])
-    if final.exists():  # left torn by an earlier run
+    if final.exists():  # left truncated by an earlier run
         shutil.rmtree(final)
     os.rename(folder, final)
     _sync(root)
@@ -101,7 +101,7 @@ def _has_manifest(folder: Path) -> bool:
 
 
 def read(folder: Path) -> dict[str, Any]:
-    """Return a checkpoint's `meta`; VireoError says what is torn."""
+    """Return a checkpoint's `meta`; VireoError says what is truncated."""
     manifest = files.read_json(folder / "manifest.json", "checkpoint manifest")
     for name, known in manifest["files"].items():
         path = files.inside(folder, name)
@@ -113,7 +113,7 @@ def read(folder: Path) -> dict[str, Any]:
 
 
 def newest(root: Path) -> tuple[Path, dict[str, Any]] | None:
-    """Return folder and `meta` of the newest whole checkpoint; torn ones are named in the log."""
+    """Folder and `meta` of the newest complete checkpoint; truncated ones are named in the log."""
     found = folders(root)
     pointer = root / "latest"
     if pointer.is_file():
@@ -123,7 +123,7 @@ def newest(root: Path) -> tuple[Path, dict[str, Any]] | None:
         try:
             return folder, read(folder)
         except (VireoError, KeyError, TypeError, AttributeError, OSError) as error:
-            log.warning("skipping torn checkpoint %s: %s", folder.name, error)
+            log.warning("skipping truncated checkpoint %s: %s", folder.name, error)
     return None
 
 

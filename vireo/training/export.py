@@ -83,7 +83,7 @@ def failures(folder: Path) -> list[dict[str, Any]]:
                 entry = json.loads(line)
                 seen.setdefault((str(entry["video"]), entry.get("split", "")), entry)
             except (json.JSONDecodeError, KeyError, TypeError):
-                continue  # torn by a kill; it will be met again
+                continue  # truncated by a kill; it will be met again
     return [seen[k] for k in sorted(seen)]
 
 

@@ -1,7 +1,7 @@
 """Micro-batches from loader processes that may die or hang without harm to the run.
 
 Each worker notes the file it works on. When a worker is killed (a decoder's crash, memory) or late,
-its file is put on the run's list of deadly files, treated as unreadable from then on, and the
+its file is put on the run's list of crashing files, treated as unreadable from then on, and the
 loader starts anew at the same micro-batch.
 """
 
@@ -76,7 +76,7 @@ class ResilientLoader:
         self.task, self.samples, self.order, self.state = task, samples, order, state
         self.workers, self.pin, self.timeout_s = workers, pin, timeout_s
         self.notes = state / f"workers-{order.cut.rank}"
-        for path in sorted(state.glob("deadly-*.jsonl")):
+        for path in sorted(state.glob("crashing-*.jsonl")):
             for line in path.read_text(encoding="utf-8").splitlines():
                 entry = json.loads(line)
                 samples.exclude(entry["file"], entry["error"])
@@ -152,7 +152,7 @@ class ResilientLoader:
         return blamed
 
     def _remember(self, blamed: dict[str, str]) -> None:
-        path = self.state / f"deadly-{self.order.cut.rank}.jsonl"
+        path = self.state / f"crashing-{self.order.cut.rank}.jsonl"
         with open(path, "a", encoding="utf-8") as out:
             for file, error in blamed.items():
                 log.warning("%s: %s; going on without it", file, error)

@@ -14,7 +14,7 @@ COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"]
 
 
 def read(path: Path) -> list[dict[str, str]]:
-    """Return the whole rows of a metrics file; a line torn by a kill is left out."""
+    """Return the whole rows of a metrics file; a line truncated by a kill is left out."""
     if not path.is_file():
         return []
     with open(path, newline="", encoding="utf-8") as handle:

@@ -50,8 +50,8 @@ def atomic(path: str | Path, suffix: str = "", sealed: bool = False) -> Iterator
     except OSError as error:
         if error.filename is None or str(path.parent) in str(error.filename):
             full = error.errno == errno.ENOSPC or os.strerror(errno.ENOSPC) in str(error)
-            mend = "; make room and run the same command again" if full else ""
-            raise VireoError(f"cannot write {path}: {error.strerror or error}{mend}") from error
+            fix = "; make room and run the same command again" if full else ""
+            raise VireoError(f"cannot write {path}: {error.strerror or error}{fix}") from error
         raise
     finally:
         if tmp is not None:

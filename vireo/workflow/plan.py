@@ -235,7 +235,7 @@ class Plan:
 
         marks = []
         for artifact in cfg.benchmark(self.config, wc.benchmark)["sources"].values():
-            # The user's folder of now: the receipt may be torn, or name the one of the last run.
+            # The user's folder of now: the receipt may be damaged, or name that of the last run.
             own = self.config["paths"].get(artifact)
             if own is None or not (root := Path(own).expanduser()).is_dir():
                 receipt = Path(self.receipt(artifact))

@@ -1,4 +1,4 @@
-"""A watcher through inference and scoring: rows, a sweep read once, results of the four kinds."""
+"""A streaming model through inference and scoring: rows, a sweep read once, four benchmarks."""
 
 import json
 from pathlib import Path

@@ -30,7 +30,7 @@ HEADS = ("informative_score", "relevance_score")
 
 
 @dataclass
-class Watched:
+class StreamedVideo:
     """One prediction: turns in the order of time, and per frame its time and scores."""
 
     id: str
@@ -67,7 +67,7 @@ def _score(frame: dict[str, Any], head: str) -> float:
     return float(value[1]) if isinstance(value, list | tuple) else float(value)
 
 
-def watched(line: dict[str, Any], source: str | Path = "") -> Watched:
+def read_line(line: dict[str, Any], source: str | Path = "") -> StreamedVideo:
     """A line of the original code, in either format; VireoError names file and question id.
 
     Scores and times must be finite; a frame without a score has 0.
@@ -75,7 +75,7 @@ def watched(line: dict[str, Any], source: str | Path = "") -> Watched:
     where = f"{source}: prediction {line.get('question_id')!r}"
     try:
         frames = line.get("debug_data") or []
-        one = Watched(
+        one = StreamedVideo(
             str(line["question_id"]),
             list(line.get("model_response_list") or []),
             [float(f["time"] if "time" in f else f["video_time"]) for f in frames],
@@ -99,10 +99,10 @@ def watched(line: dict[str, Any], source: str | Path = "") -> Watched:
     return one
 
 
-def read_lines(path: str | Path) -> list[Watched]:
+def read_lines(path: str | Path) -> list[StreamedVideo]:
     """Every prediction line of a file, repeated ids included."""
     lines = user_files.objects(path)
-    result = [watched(line, path) for line in lines]
+    result = [read_line(line, path) for line in lines]
     frames = [frame for line in lines for frame in line.get("debug_data") or []]
     absent = sum(HEADS[1] not in frame for frame in frames)
     if absent:
@@ -113,7 +113,7 @@ def read_lines(path: str | Path) -> list[Watched]:
     return result
 
 
-def last_of_each(lines: Iterable[Watched], path: str | Path) -> dict[str, Watched]:
+def last_of_each(lines: Iterable[StreamedVideo], path: str | Path) -> dict[str, StreamedVideo]:
     """Question id -> its last line; repeated ids are counted in the log."""
     lines = list(lines)
     user_files.warn_repeated((one.id for one in lines), path, "the last line of each counts")
@@ -156,7 +156,7 @@ def item_rows(
             meta = {key: entry[key] for key in keep}
         except (KeyError, TypeError) as error:
             raise VireoError(
-                f"{source}: entry {entry.get('question_id')!r} lacks {error}"
+                f"{source}: entry {entry.get('question_id')!r} does not have {error}"
             ) from error
         rows.append(
             {
@@ -198,7 +198,7 @@ def prompts(items: pd.DataFrame, protocol: dict[str, Any]) -> dict[str, list[str
 
 def from_rows(
     items: pd.DataFrame, predictions: pd.DataFrame, block: dict[str, Any]
-) -> dict[str, Watched]:
+) -> dict[str, StreamedVideo]:
     """Prediction rows of the workflow; `options.threshold` picks one of those that were swept."""
     wanted = (block.get("options") or {}).get("threshold")
     done = predictions.loc[predictions["status"] == "ok"]
@@ -213,12 +213,13 @@ def from_rows(
         if key not in answers:
             raise unknown("threshold", key, answers, "(options.threshold; protocol.prompt.watch)")
         scores = user_files.row_scores(row.scores, str(row.id)).reshape(2, -1)
-        # parity: metrics are computed from scores of three decimals
+        # parity: metrics are computed from scores of three decimals | scores near a threshold |
+        # none
         informative, relevance = np.round(scores, 3).tolist()
         times = list(_times(value["fps"], len(informative)))
         turns = value["asked"] + answers[key]
         turns = sorted(turns, key=lambda turn: turn["time"])
-        result[str(row.id)] = Watched(str(row.id), turns, times, informative, relevance)
+        result[str(row.id)] = StreamedVideo(str(row.id), turns, times, informative, relevance)
     return result
 
 
@@ -229,7 +230,7 @@ def _times(fps: float, count: int) -> Iterator[float]:
         now += 1 / fps
 
 
-def shuffled(predicted: dict[str, Watched], times: int) -> Iterator[dict[str, Watched]]:
+def shuffled(predicted: dict[str, StreamedVideo], times: int) -> Iterator[dict[str, StreamedVideo]]:
     """The control of per-frame scores: relevance in another order within each video."""
     for number in range(times):
         result = {}

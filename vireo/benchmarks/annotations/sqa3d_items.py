@@ -118,7 +118,9 @@ def _read_jsonl(path: Path) -> list[dict[str, Any]]:
         except (json.JSONDecodeError, AttributeError) as error:
             raise VireoError(f"{path}, line {number + 1}: not a JSON object") from error
         if missing or line["answer_type"] not in TYPES:
-            what = f"lacks {', '.join(sorted(missing))}" if missing else "unknown answer_type"
+            what = (
+                f"does not have {', '.join(sorted(missing))}" if missing else "unknown answer_type"
+            )
             raise VireoError(f"{path}, line {number + 1}: {what}")
         result.append(line)
     return result

@@ -36,7 +36,7 @@ class Clip:
     path: str | None = None  # of the file
     pixels: str | None = None  # checksum of the decoded frames
     tensor: Tensor | None = None  # [T,3,H,W]; None unless status is ok
-    keep: Path | None = None  # where a watcher keeps what it makes of the frames
+    keep: Path | None = None  # where a streaming model keeps what it makes of the frames
 
 
 class Engine(Protocol):

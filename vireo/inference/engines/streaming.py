@@ -33,7 +33,7 @@ def settings_of(protocol: dict[str, Any]) -> dict[str, Settings]:
     if "fps" in watch:
         raise VireoError("protocol: fps is the frame rule's `target`, not a key of prompt.watch")
     if not float(frames.get("target", 2.0)) > 0:
-        raise VireoError("protocol: a watcher needs a frame rule with a positive `target`")
+        raise VireoError("protocol: a streaming model needs a frame rule with a positive `target`")
     watch["fps"] = float(frames.get("target", 2.0))
     for kind in ("prob", "sum"):
         values = watch.get(kind)

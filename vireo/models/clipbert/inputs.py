@@ -68,5 +68,5 @@ class Transform:
         return F.pad(x, (0, size - target[1], 0, size - target[0]))
 
     def normalise(self, x: Tensor) -> Tensor:
-        """Subtract the mean, divide by the deviation (1 in the released recipe)."""
+        """Subtract the mean, divide by the std (1 in the released recipe)."""
         return (x - self.mean.to(x.device)) / self.std.to(x.device)

@@ -1,4 +1,4 @@
-"""How a conversation with a video becomes tokens, and what a watcher is asked to do.
+"""How a conversation with a video becomes tokens, and what a streaming model is asked to do.
 
 Every turn opens with <|im_start|>, a role and a newline; frames stand in `stream` turns. The system
 prompt is a constant of the released checkpoint: it was trained with exactly this text.
@@ -115,7 +115,7 @@ def clean(text: str) -> str:
 
 @dataclass(frozen=True)
 class Settings:
-    """How a watcher decides and remembers; the first seven as in the reference's command line.
+    """How the model decides and remembers; the first seven as in the reference's command line.
 
     At most one threshold: `prob` on a frame's score, `sum` on the running sum, which an answer
     resets; none = never answer. `heads`: scores that are added up. `query_order`: `before_frame`
@@ -137,9 +137,9 @@ class Settings:
 
     def __post_init__(self) -> None:
         if self.prob is not None and self.sum is not None:
-            raise VireoError("watcher: give one threshold, `prob` or `sum`, not both")
+            raise VireoError("streaming: give one threshold, `prob` or `sum`, not both")
         if not self.fps > 0:
-            raise VireoError(f"watcher: fps must be positive, it is {self.fps}")
+            raise VireoError(f"streaming: fps must be positive, it is {self.fps}")
         for head in self.heads:
             if head not in HEADS:
                 raise unknown("score head", head, HEADS)
@@ -148,7 +148,7 @@ class Settings:
             (self.system_prompt, ("reference", "always")),
         ):
             if value not in known:
-                raise unknown("watcher setting", value, known)
+                raise unknown("streaming setting", value, known)
 
     @classmethod
     def of(cls, values: dict[str, Any]) -> "Settings":
@@ -156,7 +156,7 @@ class Settings:
         known = cls.__dataclass_fields__
         for key in values:
             if key not in known:
-                raise unknown("watcher setting", key, known)
+                raise unknown("streaming setting", key, known)
         given = dict(values)
         if "heads" in given:
             given["heads"] = tuple(given["heads"])
@@ -183,7 +183,7 @@ class Trigger:
 
 @dataclass
 class Outcome:
-    """What a watcher saw and said. `frames`: time and both scores of each; `said`: turns in the
+    """What a model saw and said. `frames`: time and both scores of each; `said`: turns in the
     order of time, user turns first; `generated`: ids of each answer."""
 
     frames: list[dict[str, float]] = field(default_factory=list)

@@ -1,4 +1,4 @@
-"""ClipBERT on SQA3D (the authors' recipe `sqa_video_base_resnet50`), and its blind twin.
+"""ClipBERT on SQA3D (the authors' recipe `sqa_video_base_resnet50`), and its blind ablation.
 
 Recipe: `sources` {questions, videos}; `files` {vocab, answers}, for the fallback start also {grid,
 bert}; `init` the image-text checkpoint; `data`: clips, frames, target, size, tokens, mean, std,
