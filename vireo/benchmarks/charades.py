@@ -138,7 +138,8 @@ def evaluate(args: Namespace) -> str:
     ids = [one.id for one in predicted]
     files = (args.gold_file, args.pred_file)
     both = user_files.matched(gold, ids, files, args.max_unmatched)
-    # parity: every line counts, also when it repeats a question
+    # parity: every line counts, also when it repeats a question | files that repeat a question,
+    # with a warning | none
     repeated = user_files.warn_repeated(
         ids, args.pred_file, "each line counts, as in the reference"
     )

@@ -150,6 +150,7 @@ def score(items: pd.DataFrame, predictions: pd.DataFrame, block: dict[str, Any])
 def rule(block: dict[str, Any]) -> str:
     """Which of equally scored classes wins: `options.ties`, else ViCLIP's."""
     # parity: the reference sorts ascending and reverses, so of equal scores the highest class wins
+    # | equal scores are rare in float32 | `options.ties: lowest`
     return str((block.get("options") or {}).get("ties", "highest"))
 
 

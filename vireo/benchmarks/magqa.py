@@ -87,7 +87,8 @@ def evaluate(args: Namespace) -> str:
     ids = [mmduet_items.read_line(line, args.pred_file).id for line in lines]
     files = (args.gold_file, args.pred_file)
     both = user_files.matched(entries, ids, files, args.max_unmatched)
-    # parity: every line counts, also when it repeats a question
+    # parity: every line counts, also when it repeats a question | files that repeat a question,
+    # with a warning | none
     repeated = user_files.warn_repeated(
         ids, args.pred_file, "each line counts, as in the reference"
     )

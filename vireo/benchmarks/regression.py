@@ -124,7 +124,8 @@ def evaluate(args: Namespace) -> str:
             "the reference",
             *(args.predictions, len(several), several[0]),
         )
-    # parity: of several targets of one video the last counts
+    # parity: of several targets of one video the last counts | lists that repeat a video, with a
+    # warning | none
     errors = [(float(np.mean(views[id])) - own[-1]) ** 2 for id, own in targets.items()]
     return f"videos: {len(errors)}\nmse: {math.fsum(errors) / len(errors):.6f}\n"
 

@@ -134,7 +134,8 @@ def evaluate(args: Namespace) -> str:
         errors = [(a - b) ** 2 for a, b in zip(values, targets, strict=True)]
         return text + f"mse: {math.fsum(errors) / len(errors):.6f}\n"
     scores = np.stack([merging.merge(video.views) for video in found.values()])
-    # parity: the merge takes the arg-max, so of equal scores the lowest class wins
+    # parity: the merge takes the arg-max, so of equal scores the lowest class wins | bfloat16
+    # logits tie often | `--ties highest`
     place = topk.ranks(scores, [int(v.labels[-1]) for v in found.values()], args.ties)
     log.info("%s", topk.note(args.ties, scores))
     return text + "".join(f"top-{k}: {100 * (place < k).mean():.4f}\n" for k in (1, 5))

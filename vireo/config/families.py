@@ -55,6 +55,7 @@ class _Tower(Sizes):
     drop_path: Share = key("Stochastic depth of the last block.", 0.1)
     checkpoint_num: Index = key("Blocks that are computed again in the backward pass.", 0)
     # parity: the authors' code has QuickGELU everywhere, also over weights trained with plain GELU
+    # | scores of weights trained with plain GELU | `arch.act: gelu`
     act: Literal["quick_gelu", "gelu"] = key("Activation.", "quick_gelu")
 
     def frames_taken(self) -> tuple[int, ...]:
@@ -145,7 +146,8 @@ class VideoMamba(Sizes):
     image_size: Count = key("Side of the input.", 224, unit="pixels")
     patch_size: Count = key("Side of a patch.", 16, unit="pixels")
     num_frames: Count = key("Frames of a clip.", 8)
-    # parity: the reference's argument defaults to 2, every published script says 1
+    # parity: the reference's argument defaults to 2, every published script says 1 | 2 would halve
+    # the temporal positions | `arch.tubelet: 2`
     tubelet: Count = key("Frames of a token.", 1)
     image: Flag = key("The image model: one frame, 2-D patches, no temporal table.", False)
     drop: Share = key("Dropout of positions.", 0.0)

@@ -54,7 +54,8 @@ def average_precision(
         hit = np.zeros(len(kept))
         for place, number in enumerate(order):
             usable = np.where(free & (overlap[number] >= least), overlap[number], -1.0)
-            best = int(len(usable) - 1 - np.argmax(usable[::-1]))  # parity: of equals the last
+            # parity: of equals the last | rankings with equal scores | none
+            best = int(len(usable) - 1 - np.argmax(usable[::-1]))
             if usable[best] >= 0:
                 free[best] = False
                 hit[place] = 1

@@ -62,7 +62,7 @@ def gold_entries(path: str | Path, keys: Sequence[str]) -> dict[str, dict[str, A
 
 
 def _score(frame: dict[str, Any], head: str) -> float:
-    # parity: a frame without a score counts as 0
+    # parity: a frame without a score counts as 0 | files that leave frames out | none
     value = frame.get(head, 0.0)
     return float(value[1]) if isinstance(value, list | tuple) else float(value)
 
