@@ -183,7 +183,7 @@ def test_the_cache_is_another_when_sources_or_numba_change(tmp_path: Path, monke
     monkeypatch.setenv("VIREO_CACHE", str(tmp_path))
     copy = tmp_path / "nn"
     copy.mkdir()
-    for name in compiled._SOURCES:
+    for name in compiled.SOURCES:
         (copy / name).write_bytes(Path(compiled.__file__).with_name(name).read_bytes())
     monkeypatch.setattr(compiled, "__file__", str(copy / "compiled.py"))
     assert compiled.folder.__wrapped__() == first

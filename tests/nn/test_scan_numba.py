@@ -119,7 +119,7 @@ def test_gated_scan_of_slices(reverse, threads: int, monkeypatch) -> None:
     for one, two in zip(grads, right, strict=True):
         assert worst(one, two) < 1e-5
     with torch.inference_mode():
-        again, _ = scan_numba._Scan.apply(
+        again, _ = scan_numba.CompiledScan.apply(
             *(x.detach() for x in leaves[:3]),
             *(x.view(G, b, L, N) for x in parts.detach()[..., 3:].split(N, dim=-1)),
             D.detach(), bias.detach(), xz.detach()[..., E:], reverse, True,

@@ -22,7 +22,7 @@ from typing import Any
 log = logging.getLogger("vireo")
 
 NEEDS = ("avx2", "fma")
-_SOURCES = ("simd.py", "scan_kernels.py", "mamba_kernels.py")
+SOURCES = ("simd.py", "scan_kernels.py", "mamba_kernels.py")
 
 
 @functools.cache
@@ -46,7 +46,7 @@ def folder() -> Path | None:
     import numba
 
     digest = hashlib.sha256(numba.__version__.encode())
-    for name in _SOURCES:
+    for name in SOURCES:
         digest.update(Path(__file__).with_name(name).read_bytes())
     base = os.environ.get("VIREO_CACHE") or os.environ.get("XDG_CACHE_HOME") or "~/.cache"
     path = Path(base).expanduser() / "vireo" / "kernels" / digest.hexdigest()[:16]

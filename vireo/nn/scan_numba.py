@@ -45,7 +45,7 @@ def selective_scan(
         u, delta, D, bias = (F.pad(x, (0, more)) for x in (u, delta, D, bias))
         A = F.pad(A, (0, 0, 0, more))
     reverse = (False,) * u.shape[0]
-    y, last = _Scan.apply(u, delta, A, B, C, D, bias, None, reverse, softplus)
+    y, last = CompiledScan.apply(u, delta, A, B, C, D, bias, None, reverse, softplus)
     return y[..., :E].to(out_dtype), last[:, :, :E]
 
 
@@ -60,7 +60,7 @@ def scan(
     reverse: Sequence[bool],
 ) -> Tensor:
     """`gated_scan` without adding and gating: y [G,b,L,E]."""
-    return _Scan.apply(u, delta, A, B, C, D, delta_bias, None, tuple(reverse), True)[0]
+    return CompiledScan.apply(u, delta, A, B, C, D, delta_bias, None, tuple(reverse), True)[0]
 
 
 def gated_scan(
@@ -79,7 +79,7 @@ def gated_scan(
     As `vireo.nn.scan.selective_scan`, but in the order of the sequence: the scans with `reverse`
     run from its end. z [b,L,E]. B, C and z may be slices of wider tensors.
     """
-    y, _ = _Scan.apply(u, delta, A, B, C, D, delta_bias, z, tuple(reverse), True)
+    y, _ = CompiledScan.apply(u, delta, A, B, C, D, delta_bias, z, tuple(reverse), True)
     return y
 
 
@@ -152,11 +152,12 @@ def _flags(reverse: Sequence[bool]) -> np.ndarray:
     return np.array(reverse, dtype=np.bool_)
 
 
-class _Scan(torch.autograd.Function):
+class CompiledScan(torch.autograd.Function):
     """`selective_scan` without z, `gated_scan` with it; saves inputs and some states."""
 
     @staticmethod
     def forward(ctx: Any, *args: Any) -> tuple[Tensor, Tensor]:
+        """u, delta, A, B, C, D, bias, z, reverse, softplus -> outputs and last state."""
         u, delta, A, B, C, D, bias, z, reverse, softplus = args
         needs = any(ctx.needs_input_grad)
         G, b, L, E = u.shape
@@ -187,6 +188,7 @@ class _Scan(torch.autograd.Function):
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, dout: Tensor, dlast: Tensor) -> tuple[Tensor | None, ...]:
+        """Gradient of the outputs -> one per argument of `forward`."""
         u, delta, A2, B, C, D, bias, z, y, starts = ctx.saved_tensors
         reverse, softplus, chunk = ctx.options
         G, b, L, E = u.shape
