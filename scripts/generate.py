@@ -18,12 +18,13 @@ HOME = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(HOME))
 
 BASE = (
-    "av huggingface-hub jinja2 jsonschema lmdb markupsafe matplotlib numpy opencv-python-headless "
-    "pandas pillow psutil pyarrow pydantic pyyaml requests safetensors scipy tqdm"
+    "av einops huggingface-hub jinja2 jsonschema lmdb markupsafe matplotlib numpy "
+    "opencv-python-headless "
+    "pandas pillow psutil pyarrow pydantic pydantic-core pyyaml requests safetensors scipy tqdm"
 )
 TORCH = (
-    f"{BASE} accelerate numba open-clip-torch peft regex timm tokenizers torch torchvision "
-    "transformers"
+    f"{BASE} accelerate llvmlite numba open-clip-torch peft regex timm tokenizers torch "
+    "torchvision transformers"
 )
 ENVIRONMENTS = {
     "base": ("Everything but inference and training: no torch", BASE),

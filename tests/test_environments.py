@@ -137,8 +137,9 @@ USED_OTHERWISE = {
     **dict.fromkeys(("ruff", "import-linter", "snakefmt", "mypy"), "make check"),
     **dict.fromkeys(("types-pyyaml", "types-requests", "pandas-stubs"), "mypy"),
     "py-rattler": "tests/conda/channel.py",
+    **dict.fromkeys(("hatchling", "editables"), "`make setup` installs the command in place"),
+    "einops": "for model files of users; one of the packages that the workflow promises",
     "pre-commit": "git hooks",
-    "setuptools": "builds the package without the network",
 }
 # Imported only where they are there already, or by PyTorch's choice.
 OPTIONAL = {"mamba_ssm": "CUDA only, built by the user", "triton": "comes with torch on Linux"}

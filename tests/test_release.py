@@ -7,6 +7,8 @@ from pathlib import Path
 
 import yaml
 
+import vireo
+
 HOME = Path(__file__).resolve().parents[1]
 WORKFLOWS = sorted((HOME / ".github/workflows").glob("*.yml"))
 
@@ -15,7 +17,7 @@ def test_metadata_is_the_same_everywhere() -> None:
     project = tomllib.loads((HOME / "pyproject.toml").read_text())["project"]
     citation = yaml.safe_load((HOME / "CITATION.cff").read_text())
     zenodo = json.loads((HOME / ".zenodo.json").read_text())
-    assert citation["version"] == zenodo["version"] == project["version"]
+    assert citation["version"] == zenodo["version"] == vireo.__version__
     assert citation["license"] == zenodo["license"] == project["license"]
     assert [one["name"] for one in citation["authors"]] == [c["name"] for c in zenodo["creators"]]
     pairs = {"title": "title", "abstract": "description", "keywords": "keywords"}

@@ -35,7 +35,7 @@ def test_an_edited_comment_runs_nothing(finished, checkout) -> None:
 
 def test_settings_of_the_machine_run_nothing(finished) -> None:
     over = {"batch_size": 7, "device": "auto", "max_failed": 0.5, "decode__workers": 1}
-    over |= {"models__tiny__hardware__batch": 3, "models__tiny__title": "another word"}
+    over |= {"models__tiny__hardware__batch": 3}
     assert "Nothing to be done" in changed(finished, **over).plan(SHORT).text
 
 
@@ -54,6 +54,7 @@ def test_settings_of_the_machine_run_nothing(finished) -> None:
         ),
         ({"benchmarks__videomme__note": "Another remark."}, {"score"}),
         ({"benchmarks__videomme__chance": 20.0}, {"score"}),
+        ({"models__tiny__title": "another word"}, {"score"}),  # it is written into the result
     ],
 )
 def test_what_changes_an_outcome_runs_exactly_that(finished, over, rules) -> None:

@@ -211,7 +211,13 @@ class TestOwnCopy:
     def test_hash_is_read_once(self, tmp_path, monkeypatch):
         (tmp_path / "w.pth").write_bytes(BODY)
         go(self.block, paths={"thing": "."})
-        monkeypatch.setattr(receipt.files, "sha256", lambda path: pytest.fail("hashed again"))
+        real = receipt.files.sha256
+
+        def hashed(path):
+            assert Path(path).name != "w.pth", "hashed again"
+            return real(path)
+
+        monkeypatch.setattr(receipt.files, "sha256", hashed)
         go(self.block, paths={"thing": "."})
 
     def test_receipt_of_a_folder_that_went(self, tmp_path):

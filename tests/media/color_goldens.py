@@ -7,6 +7,7 @@ are the keys of readers.json; near.npz holds two frames of the clips that are on
 """
 
 import hashlib
+import importlib
 import json
 import sys
 from pathlib import Path
@@ -113,8 +114,7 @@ def frames(reader, path):
         while (taken := capture.read())[0]:
             found.append(taken[1][..., ::-1])
         return np.stack(found)
-    import decord
-
+    decord = importlib.import_module("decord")  # of an environment of its own
     video = decord.VideoReader(str(path))
     return np.stack([video[i].asnumpy() for i in range(len(video))])
 

@@ -115,13 +115,14 @@ def test_terms_must_be_accepted(tmp_path: Path) -> None:
         scans.download(["../a"], tmp_path, script)
 
 
-def test_the_command_makes_clipberts_folders(tmp_path: Path) -> None:
+def test_the_command_makes_clipberts_folders(tmp_path: Path, monkeypatch) -> None:
     from vireo.fetch import receipt
     from vireo.media import lmdb
 
     for name in ("scene9001_00", "scene9003_00"):
         scan(tmp_path / f"scans/{name}/{name}.sens", 21)
     roots = {"questions": GOLDEN / "sqa3d/sqa_task", "scans": tmp_path / "scans"}
+    monkeypatch.chdir(tmp_path)  # roots below the working directory are relative to it
     for name, root in roots.items():
         receipt.write(tmp_path / f"{name}.json", name, root, {}, "test")
     (tmp_path / "own.yaml").write_text("benchmarks: {sqa3d: {rows: {test: 30}}}\n")
